@@ -1,0 +1,3 @@
+"""labctl: one YAML recipe in, one honest table out."""
+
+__version__ = "0.1.0"

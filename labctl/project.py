@@ -1,0 +1,47 @@
+"""The folder that labctl works in, and where it keeps things."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A folder with `recipes/`, `plugins/` and `runs/`, each optional."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, root: Path | str | None = None) -> Project:
+        """The project at `root`, else at LABCTL_PROJECT, else in the working folder."""
+        return cls(Path(root or os.environ.get("LABCTL_PROJECT") or ".").resolve())
+
+    @property
+    def recipes(self) -> Path:
+        return self.root / "recipes"
+
+    @property
+    def plugins(self) -> Path:
+        return self.root / "plugins"
+
+    @property
+    def runs(self) -> Path:
+        """LABCTL_RUNS moves the runs elsewhere, to a larger disk for instance."""
+        return Path(os.environ.get("LABCTL_RUNS") or self.root / "runs").resolve()
+
+    @property
+    def data_roots(self) -> tuple[Path, ...]:
+        """Folders searched for data sets, in order: LABCTL_DATA, `data/` here, the user's cache."""
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        named = os.environ.get("LABCTL_DATA")
+        roots = [Path(named)] if named else []
+        return (*roots, self.root / "data", cache / "labctl" / "data")
+
+    def shown(self, path: Path) -> str:
+        """`path` as the user would type it: relative to the working folder where that is shorter."""
+        try:
+            return str(path.relative_to(Path.cwd()))
+        except ValueError:
+            return str(path)

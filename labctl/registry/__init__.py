@@ -1,0 +1,1 @@
+"""Cards, and how the plugins that carry them are found. No torch."""

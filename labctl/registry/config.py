@@ -1,0 +1,21 @@
+"""The closed, frozen value that every block of a recipe is validated into."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Config(BaseModel):
+    """What a recipe can say in one block: unknown fields are errors, values never change.
+
+    The docstring under a field is its help text and reaches the JSON schema.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        populate_by_name=True,
+    )
