@@ -1,0 +1,1 @@
+"""What an author writes: YAML, composed, validated into a `Recipe`. No torch."""
