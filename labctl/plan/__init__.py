@@ -1,0 +1,1 @@
+"""Recipe -> Plans: seeds, derived integers, keys. No torch."""

@@ -1,0 +1,138 @@
+"""A plan: one fully explicit piece of work, every default filled in, every number derived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from labctl.recipe.augment import Augment
+from labctl.recipe.document import Ema, Numerics, ParameterGroup
+from labctl.registry.card import KnobValue
+from labctl.registry.config import Config
+
+
+class Part(Config):
+    """A card by name, with its whole config."""
+
+    name: str
+    plugin: str
+    config: dict[str, Any]
+
+
+class DataPart(Part):
+    version: str
+    val: int
+    augment: Augment
+
+
+class OptimizerPart(Part):
+    weight_decay: float
+    clip_norm: float | None
+    groups: tuple[ParameterGroup, ...]
+
+
+class Rung(Config):
+    """From `step` on, a structural knob stands at `value`."""
+
+    step: int
+    value: float | int | str
+
+
+class Phase(Config):
+    """A stretch of training in which no structural knob changes."""
+
+    start: int
+    end: int
+    """First step that is no longer in the phase."""
+    structural: dict[str, float | int | str]
+
+
+class EvaluatePlan(Config):
+    every: int = Field(gt=0)
+    """Steps between evaluations."""
+    tail: int
+    """In this many last steps every epoch is evaluated."""
+    batch_size: int
+    train: bool
+
+
+class Work(Config):
+    """What decides the result of a run; its digest is the run's key."""
+
+    architecture: Part
+    data: DataPart
+    learner: Part
+    losses: tuple[Part, ...]
+    optimizer: OptimizerPart
+    batch_size: int
+    steps: int
+    steps_per_epoch: int
+    schedules: dict[str, dict[str, Any]]
+    """Continuous knobs: schedules with every time in steps."""
+    ladders: dict[str, tuple[Rung, ...]]
+    """Structural knobs: the values that training uses, and from which step."""
+    constants: dict[str, float | int | str]
+    """Knobs that no schedule turns."""
+    numerics: Numerics
+    evaluate: EvaluatePlan
+    ema: Ema | None
+    seed: int
+    digests: dict[str, str]
+    """Code of the plugins that take part."""
+    labctl_numerics: int
+
+    def structural_at(self, step: int) -> dict[str, KnobValue]:
+        """Where the structural knobs stand at `step`."""
+        values: dict[str, KnobValue] = {}
+        for knob, rungs in self.ladders.items():
+            for rung in rungs:
+                if rung.step <= step:
+                    values[knob] = rung.value
+        return values
+
+    def phases(self) -> Iterator[Phase]:
+        """The run cut at every change of a structural knob."""
+        starts = sorted({0} | {rung.step for rungs in self.ladders.values() for rung in rungs})
+        for start, end in zip(starts, [*starts[1:], self.steps], strict=True):
+            yield Phase(start=start, end=end, structural=self.structural_at(start))
+
+    def is_evaluated(self, step: int) -> bool:
+        """Whether the model is evaluated after `step` steps."""
+        if step == self.steps or step % self.evaluate.every == 0:
+            return True
+        return step > self.steps - self.evaluate.tail and step % self.steps_per_epoch == 0
+
+
+class RuntimePlan(Config):
+    device: str
+    log_every: int
+    """Steps."""
+    checkpoint_seconds: float
+
+
+class Plan(Config):
+    """A recipe for one seed: what to do (`work`), under which name, and how to carry it out."""
+
+    recipe: str
+    preset: str | None
+    title: str
+    tags: tuple[str, ...]
+    key: str
+    """Digest of `work`: the same key is the same work."""
+    group: str
+    """Digest of `work` without the seed: the runs of one group are replicates."""
+    work: Work
+    measures: tuple[Part, ...]
+    runtime: RuntimePlan
+
+    @property
+    def label(self) -> str:
+        """`recipe`, or `recipe@preset`."""
+        return f"{self.recipe}@{self.preset}" if self.preset else self.recipe
+
+    @property
+    def name(self) -> str:
+        """What people call the run: `recipe@preset seed=0`."""
+        return f"{self.label} seed={self.work.seed}"
