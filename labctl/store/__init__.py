@@ -1,0 +1,1 @@
+"""The runs folder: paths, status, journal, locks. No torch."""

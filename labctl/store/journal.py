@@ -1,0 +1,147 @@
+"""The append-only record that a run writes about itself.
+
+One segment (`journal/0001.jsonl`, ...) per attempt, one JSON object per line. An attempt that resumes
+begins with `from_step`: what earlier attempts recorded after that step is superseded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .atomic import storage
+
+FORMAT = 1
+
+
+def _encoded(value: float) -> float | str:
+    return value if math.isfinite(value) else repr(value)
+
+
+def _decoded(value: float | str) -> float:
+    return float(value)
+
+
+class JournalWriter:
+    """Appends to the segment of one attempt; every record is flushed when `record` returns."""
+
+    def __init__(self, folder: Path, attempt: int, from_step: int, facts: Mapping[str, Any]) -> None:
+        self.path = folder / "journal" / f"{attempt:04d}.jsonl"
+        with storage(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("x", encoding="utf-8")
+        self.record("begin", from_step, format=FORMAT, attempt=attempt, **facts)
+
+    def record(self, kind: str, step: int, **fields: Any) -> None:
+        """Append one record; `step` is the number of steps done."""
+        line = json.dumps({"kind": kind, "step": step, "time": time.time(), **fields}, allow_nan=False)
+        with storage(self.path):
+            self._file.write(line + "\n")
+            self._file.flush()
+
+    def metrics(self, step: int, values: Mapping[str, float], **fields: Any) -> None:
+        """Append metric values after `step` steps.
+
+        Training metrics say with `seconds` and `steps` what the steps behind them took.
+        """
+        self.record("metrics", step, values={name: _encoded(value) for name, value in values.items()}, **fields)
+
+    def close(self) -> None:
+        with storage(self.path):
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of a journal."""
+
+    kind: str
+    step: int
+    time: float
+    """Seconds since 1970, when it was written."""
+    attempt: int
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Of a `metrics` record: value by metric."""
+        return {name: _decoded(value) for name, value in self.fields.get("values", {}).items()}
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What all attempts of a run recorded, read once."""
+
+    records: tuple[Record, ...]
+    """In order of writing, without what a later attempt superseded."""
+    attempts: int
+    damage: tuple[str, ...]
+    """Lines that could not be read, as `file:line: why`. A last line cut short by a crash is none."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Journal:
+        kept: list[Record] = []
+        damage: list[str] = []
+        attempts = 0
+        for path in segments(folder):
+            attempts += 1
+            for record in _read_segment(path, attempts, damage):
+                if record.kind == "begin":
+                    kept = [r for r in kept if r.step <= record.step or r.kind == "begin"]
+                    kept = [r for r in kept if r.kind not in ("end", "measurement")]
+                kept.append(record)
+        return cls(tuple(kept), attempts, tuple(damage))
+
+    def of(self, kind: str) -> Iterator[Record]:
+        return (record for record in self.records if record.kind == kind)
+
+    @cached_property
+    def curves(self) -> dict[str, dict[int, float]]:
+        """Value by step for each metric; one value per step."""
+        curves: dict[str, dict[int, float]] = {}
+        for record in self.of("metrics"):
+            for name, value in record.values.items():
+                curves.setdefault(name, {})[record.step] = value
+        return curves
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The last value of each metric."""
+        return {name: curve[max(curve)] for name, curve in self.curves.items()}
+
+    @property
+    def durable_step(self) -> int:
+        """The last step that no later attempt can supersede: of the last checkpoint, or of the end."""
+        return max((r.step for r in self.records if r.kind in ("checkpoint", "end")), default=0)
+
+
+def segments(folder: Path) -> list[Path]:
+    """The journal's files, one per attempt, in order."""
+    return sorted((folder / "journal").glob("[0-9]*.jsonl"))
+
+
+def _read_segment(path: Path, attempt: int, damage: list[str]) -> Iterator[Record]:
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        damage.append(f"{path.name}: {error.strerror}")
+        return
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            fields = json.loads(line)
+            record = Record(fields.pop("kind"), fields.pop("step"), fields.pop("time"), attempt, fields)
+        except (ValueError, KeyError, AttributeError, TypeError):
+            if number < len(lines):  # a whole line, not the end that a crash cut off
+                damage.append(f"{path.name}:{number}: not a record")
+            continue
+        yield record

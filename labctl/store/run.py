@@ -1,0 +1,181 @@
+"""A run: the folder in which a plan was carried out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from labctl.errors import RunError, UsageError, did_you_mean
+from labctl.plan.plan import Plan
+from labctl.project import Project
+
+from .atomic import write_json, write_text
+from .journal import Journal, segments
+from .lock import is_held
+from .status import Status
+
+
+@dataclass(frozen=True)
+class Run:
+    """Paths and state of one run folder: `runs/<recipe@preset>/<group>/seed=<n>/`."""
+
+    folder: Path
+
+    @property
+    def lock_path(self) -> Path:
+        return self.folder / "lock"
+
+    @property
+    def log_path(self) -> Path:
+        """Everything that the worker printed."""
+        return self.folder / "worker.log"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def weights_path(self) -> Path:
+        """The trained weights of a finished run."""
+        return self.folder / "weights.pt"
+
+    @property
+    def source_path(self) -> Path:
+        """Code of the plugins as it was when the run was planned."""
+        return self.folder / "source"
+
+    @property
+    def stop_path(self) -> Path:
+        """Exists while somebody asks the worker to stop."""
+        return self.folder / "stop"
+
+    @property
+    def end_path(self) -> Path:
+        """Written by the worker last: the status in which it ended."""
+        return self.folder / "end.json"
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan that is carried out here.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        path = self.folder / "plan.json"
+        try:
+            return Plan.model_validate_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RunError(f"no plan: {error.strerror}", where=str(path)) from None
+        except ValidationError as error:
+            raise RunError(
+                f"the plan cannot be read ({error.error_count()} problems): damaged, or of another labctl version",
+                where=str(path),
+                hint="move the folder away and run the recipe again; the journal in it stays readable",
+            ) from None
+
+    def create(self, plan: Plan, provenance: dict[str, Any]) -> None:
+        """Write plan and provenance, unless they are there already."""
+        if not (self.folder / "plan.json").exists():
+            write_json(self.folder / "provenance.json", provenance)
+            write_text(self.folder / "plan.json", plan.model_dump_json(indent=1, by_alias=True) + "\n")
+
+    @property
+    def status(self) -> Status:
+        """As the folder says now."""
+        if is_held(self.lock_path):
+            return Status.RUNNING
+        if end := self.end:
+            return Status(end["status"])
+        return Status.LOST if segments(self.folder) else Status.PENDING
+
+    @property
+    def end(self) -> dict[str, Any] | None:
+        """What the worker wrote last: status, step, message; None if it has not ended."""
+        try:
+            end = json.loads(self.end_path.read_text(encoding="utf-8"))
+            Status(end["status"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return dict(end)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return self._json("provenance.json")
+
+    @property
+    def ledger(self) -> dict[str, Any]:
+        """FLOPs of the work, see `labctl.measure.ledger`; empty if they were not counted."""
+        return self._json("ledger.json")
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """The worker's latest word: step, loss, time."""
+        return self._json("progress.json")
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.folder / name).read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return {}
+
+    @property
+    def journal(self) -> Journal:
+        """Read afresh at each call."""
+        return Journal.read(self.folder)
+
+    def request_stop(self) -> None:
+        write_text(self.stop_path, "")
+
+    def discard(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder)
+
+
+def run_of(project: Project, plan: Plan) -> Run:
+    """Where `plan` is carried out."""
+    return Run(project.runs / plan.label / plan.group[:8] / f"seed={plan.work.seed}")
+
+
+def all_runs(project: Project) -> Iterator[Run]:
+    """Every run of the project, in order of names; folders without a readable plan are left out."""
+    for path in sorted(project.runs.glob("**/plan.json")):
+        if "source" not in path.relative_to(project.runs).parts:
+            run = Run(path.parent)
+            try:
+                _ = run.plan
+            except RunError:
+                continue
+            yield run
+
+
+def find_runs(project: Project, text: str) -> list[Run]:
+    """The runs that `text` means: a folder, a key or its beginning, a recipe, `recipe@preset`, or either
+    with `/seed=N`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    path = Path(text)
+    if (path / "plan.json").exists():
+        return [Run(path.resolve())]
+    runs = list(all_runs(project))
+    found = [run for run in runs if text in _names(run)]
+    if not found and len(text) >= 4:
+        found = [run for run in runs if run.plan.key.startswith(text) or run.plan.group.startswith(text)]
+    if not found:
+        known = {name for run in runs for name in (run.plan.label, f"{run.plan.label}/seed={run.plan.work.seed}")}
+        raise UsageError(f"no run {text!r}", hint=did_you_mean(text, known))
+    return found
+
+
+def _names(run: Run) -> set[str]:
+    plan = run.plan
+    seed = f"seed={plan.work.seed}"
+    return {plan.recipe, plan.label, f"{plan.recipe}/{seed}", f"{plan.label}/{seed}", f"{plan.label} {seed}"}
