@@ -1,0 +1,41 @@
+"""The 1,797 handwritten digits that come with scikit-learn: real data on every machine. No torch until loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from labctl.registry.card import DataSpec, Places
+
+if TYPE_CHECKING:
+    from .examples import Images
+
+SPEC = DataSpec(
+    name="digits", version="uci1998", inputs="image", shape=(1, 8, 8), num_classes=10,
+    sizes={"train": 1437, "test": 360}, mean=(0.3053,), std=(0.3762,),
+)  # fmt: skip
+
+
+def spec(config: Any, places: Places) -> DataSpec:
+    return SPEC
+
+
+def missing(config: Any, places: Places) -> str | None:
+    return None
+
+
+def load(config: Any, places: Places) -> Mapping[str, Images]:
+    """8x8 images, grey values 0..16 scaled to 0..255; every fifth is a test image, in the order of the set."""
+    import torch
+    from sklearn.datasets import load_digits
+
+    from .examples import Images
+
+    digits = load_digits()
+    pixels = torch.as_tensor(digits.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
+    labels = torch.as_tensor(digits.target, dtype=torch.int64)
+    is_test = torch.arange(len(labels)) % 5 == 0
+    return {
+        "train": Images(pixels[~is_test], labels[~is_test]),
+        "test": Images(pixels[is_test], labels[is_test]),
+    }
