@@ -1,0 +1,30 @@
+"""What a measurement is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from labctl.data.batches import Batches
+from labctl.registry.card import DataSpec
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureContext:
+    """A trained model with its data, and a folder to write arrays and figures into."""
+
+    model: nn.Module
+    """In evaluation mode, on `device`."""
+    model_config: Any
+    spec: DataSpec
+    splits: Mapping[str, Batches]
+    knobs: Mapping[str, Any]
+    """As evaluation has them."""
+    device: torch.device
+    folder: Path
+    seed: int

@@ -1,0 +1,1 @@
+"""The loop, learners, optimizers, evaluation, checkpoints."""

@@ -1,0 +1,93 @@
+"""Checkpoints: everything that a run needs to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from labctl.errors import RunError
+from labctl.store.atomic import write_atomic
+
+_TRAILER = struct.Struct("<8sQI")
+_MAGIC = b"labctl\0\1"
+
+
+class _Summed:
+    """A file that keeps the length and checksum of what passes through it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.size, self.crc = file, 0, 0
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        self.crc = zlib.crc32(view, self.crc)
+        self.size += view.nbytes
+        return self.file.write(view)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` beside `path`, then rename; the checkpoint before it stays as `.previous`."""
+
+    def write(file: BinaryIO) -> None:
+        summed = _Summed(file)
+        torch.save(state, summed)
+        file.write(_TRAILER.pack(_MAGIC, summed.size, summed.crc))
+
+    if path.exists():
+        path.replace(_previous(path))
+    write_atomic(path, write)
+
+
+def load(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest whole checkpoint, on the CPU, and why newer ones could not be used.
+
+    None if there is no checkpoint at all.
+
+    Raises:
+        RunError: there are checkpoints, and none is whole.
+    """
+    faults: list[str] = []
+    for candidate in (path, _previous(path)):
+        if candidate.exists():
+            try:
+                return _read(candidate), faults
+            except (OSError, ValueError, RuntimeError, EOFError) as error:
+                faults.append(f"{candidate.name}: {error}")
+    if faults:
+        raise RunError(
+            f"no usable checkpoint: {'; '.join(faults)}",
+            where=str(path.parent),
+            hint="begin this run again with `labctl run ... --restart`; its journal so far is set aside, not deleted",
+        )
+    return None, []
+
+
+def discard(path: Path) -> None:
+    """Remove the checkpoints of a run that is done."""
+    path.unlink(missing_ok=True)
+    _previous(path).unlink(missing_ok=True)
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(path.name + ".previous")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    data = path.read_bytes()
+    if len(data) < _TRAILER.size:
+        raise ValueError("truncated")
+    magic, size, crc = _TRAILER.unpack(data[-_TRAILER.size :])
+    if magic != _MAGIC or size != len(data) - _TRAILER.size:
+        raise ValueError("truncated")
+    if zlib.crc32(memoryview(data)[: -_TRAILER.size]) != crc:
+        raise ValueError("damaged: its checksum does not match")
+    state = torch.load(io.BytesIO(data[: -_TRAILER.size]), map_location="cpu", weights_only=True)
+    return dict(state)

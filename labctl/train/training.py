@@ -1,0 +1,295 @@
+"""One run being trained: an object that can be advanced, checkpointed and finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from labctl.data.batches import Batches
+from labctl.data.examples import Batch
+from labctl.errors import LabctlError
+from labctl.plan.plan import Phase
+from labctl.registry.card import KnobValue
+from labctl.store.atomic import write_atomic
+from labctl.store.journal import JournalWriter, segments
+from labctl.store.run import Run
+
+from . import checkpoint
+from .assembly import Assembly
+from .evaluation import Evaluation, evaluate
+from .learner import Metrics
+from .measuring import take_measurements
+from .numerics import Arithmetic
+from .streams import seed_global, stream
+from .window import Window
+
+FIRST_LOSSES = 20
+"""Losses of this many first steps are journalled exactly: enough to tell two runs apart."""
+
+
+class Diverged(LabctlError):
+    """The loss is no longer finite."""
+
+    exit_code = 3
+
+
+class Training:
+    """Carries a plan out, from its latest checkpoint on, and writes the journal.
+
+    `advance` trains up to a step, `checkpoint` makes what was done durable, `finish` evaluates, measures
+    and keeps the weights. Several trainings may take turns in one process: none keeps state that
+    another could see.
+    """
+
+    def __init__(self, run: Run, assembly: Assembly, device: torch.device, facts: Mapping[str, Any]) -> None:
+        self.run, self.assembly, self.device = run, assembly, device
+        self.plan, self.work = assembly.plan, assembly.plan.work
+        self.arithmetic = Arithmetic(self.work.numerics, device)
+        self.model = assembly.model(device, self.arithmetic.dtype)
+        self.objective = assembly.objective()
+        self.optimizer = assembly.optimizer(self.model, device)
+        self.learner = assembly.learner(self.model, self.objective, self.optimizer, self.arithmetic)
+        self.board = assembly.board(device, self.arithmetic.dtype)
+        self.splits = assembly.splits(device)
+        self.average = self._averaged()
+        self.window = Window()
+        self.step = 0
+        self._order: tuple[int, Tensor] | None = None
+        self._first: list[Tensor] = []
+        self._latest_rate: float | None = None
+        self._evaluated: tuple[int, dict[str, Evaluation]] = (-1, {})
+        faults = self._restore()
+        self.journal = self._begin(facts, faults)
+        self._saved_at = time.monotonic()
+        self._opened_at = time.perf_counter()
+
+    def _averaged(self) -> AveragedModel | None:
+        if self.work.ema is None:
+            return None
+        averaging = get_ema_multi_avg_fn(self.work.ema.decay)
+        return AveragedModel(self.model, multi_avg_fn=averaging, use_buffers=True)
+
+    def _begin(self, facts: Mapping[str, Any], faults: list[str]) -> JournalWriter:
+        attempt = len(segments(self.run.folder)) + 1
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        journal = JournalWriter(self.run.folder, attempt, self.step, {**facts, "parameters": parameters})
+        for fault in faults:
+            journal.record("warning", self.step, message=f"checkpoint not used: {fault}")
+        return journal
+
+    @property
+    def is_trained(self) -> bool:
+        return self.step >= self.work.steps
+
+    def advance(self, steps: int) -> None:
+        """Train `steps` more steps, or to the end of the budget.
+
+        Raises:
+            Diverged: the loss stopped being finite.
+        """
+        with self.arithmetic.active():
+            for _ in range(min(steps, self.work.steps - self.step)):
+                self._note_phase()
+                self._count(self._one_step())
+                if self.step % self.plan.runtime.log_every == 0 or self.step == self.work.steps:
+                    self._close_window()
+                if self.work.is_evaluated(self.step):
+                    self._evaluate()
+
+    def _one_step(self) -> Metrics:
+        seed_global(self.work.seed, "dropout", self.step)
+        self.model.train()
+        return self.learner.step(self._batch(), self.board.at(self.step))
+
+    def _batch(self) -> Batch:
+        epoch, position = divmod(self.step, self.work.steps_per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            train = self.splits["train"]
+            order = torch.randperm(len(train), generator=stream(self.work.seed, "shuffle", epoch))
+            self._order = (epoch, order.to(self.device))
+        size = self.work.batch_size
+        index = self._order[1][position * size : (position + 1) * size]
+        draws = stream(self.work.seed, "augment", self.step)
+        batch = self.splits["train"].at(index, self.work.data.augment, draws)
+        if batch.inputs.is_floating_point():
+            batch = replace(batch, inputs=batch.inputs.to(self.arithmetic.dtype))
+        return batch
+
+    def _count(self, metrics: Metrics) -> None:
+        self.window.add(metrics)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        if self.step < FIRST_LOSSES:
+            total, count = metrics["loss"]
+            self._first.append(total / count)
+        self.step += 1
+        if self._first and self.step in (FIRST_LOSSES, self.work.steps):
+            self._record_first()
+
+    def _record_first(self) -> None:
+        losses = [repr(loss) for loss in torch.stack(self._first).tolist()]
+        self.journal.record("first_losses", self.step, of_step=self.step - len(losses), losses=losses)
+        self._first = []
+
+    def _note_phase(self) -> None:
+        """At the first step of a phase: what its structural knobs come to."""
+        phase = next((phase for phase in self.work.phases() if phase.start == self.step), None)
+        if phase is None:
+            return
+        self.journal.record("phase", self.step, end=phase.end, structural=phase.structural, realised=self._realised(phase))
+
+    def _realised(self, phase: Phase) -> dict[str, float]:
+        values: dict[str, KnobValue] = {**self.work.constants, **phase.structural}
+        card = self.assembly.architecture.card
+        realised: dict[str, float] = card.realised(self.assembly.architecture.config, self.assembly.spec, values)
+        return realised
+
+    def _close_window(self) -> None:
+        means = self.window.means()
+        self.window.seconds += time.perf_counter() - self._opened_at
+        values = {f"train/{name}": value for name, value in means.items()}
+        knobs = self.board.values(self.step - 1)
+        values |= {f"knob/{name}": float(value) for name, value in knobs.items() if not isinstance(value, str)}
+        seconds, steps = self.window.seconds, self.window.steps
+        self.journal.metrics(self.step, values, seconds=seconds, steps=steps)
+        self.window = Window()
+        self._opened_at = time.perf_counter()
+        if not all(np.isfinite(value) for value in means.values()):
+            bad = ", ".join(name for name, value in means.items() if not np.isfinite(value))
+            raise Diverged(f"{bad} stopped being finite within steps {self.step - steps} to {self.step}")
+
+    def _evaluate(self) -> None:
+        """Evaluate on the held-out split; at the end on every split, keeping predictions."""
+        self._pause()
+        is_last = self.is_trained
+        names = ["val"] if "val" in self.splits else [n for n in ("test",) if n in self.splits]
+        if is_last:
+            names = [n for n in ("val", "test", "train") if n in self.splits and (n != "train" or self.work.evaluate.train)]
+        values: dict[str, float] = {}
+        kept: dict[str, Evaluation] = {}
+        for name in names:
+            prefix = "train/clean" if name == "train" else name
+            result = self._evaluation(self.splits[name], self.board.for_evaluation(self.step - 1), is_last)
+            values |= {f"{prefix}/{metric}": value for metric, value in result.metrics.items()}
+            kept[name] = result
+            knobs = self.board.as_trained(self.step - 1)
+            if knobs is not None and name != "train":
+                result = self._evaluation(self.splits[name], knobs, False)
+                values |= {f"{prefix}/as_trained/{metric}": value for metric, value in result.metrics.items()}
+        self.journal.metrics(self.step, values)
+        self._evaluated = (self.step, kept)
+        self._opened_at = time.perf_counter()
+
+    def _evaluation(self, batches: Batches, knobs: Mapping[str, Any], keep: bool) -> Evaluation:
+        seed_global(self.work.seed, "evaluate", self.step)
+        model = self.model if self.average is None else self.average.module
+        size = self.work.evaluate.batch_size
+        return evaluate(model, batches, self.objective, knobs, self.arithmetic, size, keep_predictions=keep)
+
+    def _pause(self) -> None:
+        """Stop the step clock: what follows is not training."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.window.seconds += time.perf_counter() - self._opened_at
+        self._opened_at = time.perf_counter()
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Of the steps since the last window was closed, or of that window; None before the second step."""
+        if self.window.steps > 1:
+            seconds = self.window.seconds + time.perf_counter() - self._opened_at
+            self._latest_rate = seconds / self.window.steps
+        return self._latest_rate
+
+    @property
+    def is_checkpoint_due(self) -> bool:
+        return time.monotonic() - self._saved_at >= self.plan.runtime.checkpoint_seconds
+
+    def checkpoint(self) -> None:
+        """Make everything up to this step durable."""
+        self._pause()
+        state = {
+            "key": self.plan.key,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "learner": self.learner.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "window": self.window.state_dict(),
+            "first": self._first,
+        }
+        checkpoint.save(self.run.checkpoint_path, state)
+        self.journal.record("checkpoint", self.step)
+        self._saved_at = time.monotonic()
+        self._opened_at = time.perf_counter()
+
+    def _restore(self) -> list[str]:
+        state, faults = checkpoint.load(self.run.checkpoint_path)
+        if state is None:
+            if self.run.weights_path.exists():
+                self._restore_weights()
+            return faults
+        self.model.load_state_dict(state["model"])
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = lr
+        self.learner.load_state_dict(state["learner"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.window = Window.from_state(_moved(state["window"], self.device))
+        self._first = _moved(state["first"], self.device)
+        self.step = int(state["step"])
+        return faults
+
+    def _restore_weights(self) -> None:
+        """A finished run that is opened again, for a measurement that was asked for later."""
+        weights = torch.load(self.run.weights_path, map_location="cpu", weights_only=True)
+        self.model.load_state_dict(weights)
+        if self.average is not None:
+            self.average.module.load_state_dict(weights)
+        self.step = self.work.steps
+        self._evaluated = (self.step, {})
+
+    def finish(self) -> None:
+        """Final evaluation if a restart lost it, predictions, measurements, weights."""
+        if self._evaluated[0] != self.step:
+            with self.arithmetic.active():
+                self._evaluate()
+        self._keep_predictions()
+        model = self.model if self.average is None else self.average.module
+        write_atomic(self.run.weights_path, lambda file: torch.save(model.state_dict(), file))
+        with self.arithmetic.active():
+            take_measurements(self.plan, self.assembly, model, self.splits, self.board, self.run, self.journal)
+
+    def _keep_predictions(self) -> None:
+        arrays = {
+            name: result.predictions.numpy() for name, result in self._evaluated[1].items() if result.predictions is not None
+        }
+        if arrays:
+            small = np.uint16 if self.assembly.spec.num_classes < 2**16 else np.int64
+            compact = {name: array.astype(small) for name, array in arrays.items()}
+            write_atomic(self.run.folder / "predictions.npz", lambda file: np.savez_compressed(file, **compact))
+
+    def end(self, status: str, message: str = "") -> None:
+        """Close the journal with the status in which this attempt ended."""
+        self.journal.record("end", self.step, status=status, message=message)
+        self.journal.close()
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Tensors anywhere inside `value`, on `device`."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _moved(item, device) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_moved(item, device) for item in value)
+    return value
