@@ -1,0 +1,117 @@
+"""What labctl itself brings, announced through the same door as any plugin's cards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from labctl.data import digits, own, published
+from labctl.recipe import schedule
+from labctl.registry.card import (
+    Card,
+    Dataset,
+    DataSpec,
+    LearnerCard,
+    LossTerm,
+    OptimizerCard,
+    ScheduleCard,
+)
+from labctl.registry.config import Config
+
+if TYPE_CHECKING:
+    import torch
+
+    from labctl.train.learner import Learner, LearnerParts, Term
+
+
+class AdamWConfig(Config):
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+
+
+class SGDConfig(Config):
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+
+
+class CrossEntropyConfig(Config):
+    smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Label smoothing (Szegedy et al. 2016)."""
+    weight: float = Field(default=1.0, gt=0)
+
+
+def _adamw(config: AdamWConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    from labctl.train import optimizer
+
+    return optimizer.adamw(config, groups)
+
+
+def _sgd(config: SGDConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    from labctl.train import optimizer
+
+    return optimizer.sgd(config, groups)
+
+
+def _backprop(config: Config, parts: LearnerParts) -> Learner:
+    from labctl.train.learner import Backprop
+
+    return Backprop(parts)
+
+
+def _cross_entropy(config: CrossEntropyConfig, spec: DataSpec) -> Term:
+    from labctl.train import losses
+
+    return losses.cross_entropy(config, spec)
+
+
+def _published(data: published.Published, summary: str) -> Dataset:
+    return Dataset(
+        name=data.facts.name, summary=summary, spec=data.spec, load=data.load, missing=data.missing, fetch=data.fetch
+    )
+
+
+_DATA: tuple[Card, ...] = (
+    Dataset(
+        name="digits",
+        summary="1,797 8x8 digits, embedded in scikit-learn",
+        spec=digits.spec,
+        load=digits.load,
+        missing=digits.missing,
+    ),
+    _published(published.MNIST, "70,000 28x28 digits"),
+    _published(published.CIFAR10, "60,000 32x32 images in 10 classes"),
+    _published(published.CIFAR100, "60,000 32x32 images in 100 classes"),
+    Dataset(
+        name="npz",
+        summary="your images and labels in an npz file",
+        config=own.NpzConfig,
+        spec=own.npz_spec,
+        load=own.npz_load,
+        missing=own.missing,
+    ),
+    Dataset(
+        name="folder",
+        summary="your images in train/<class>/ and test/<class>/",
+        config=own.FolderConfig,
+        spec=own.folder_spec,
+        load=own.folder_load,
+        missing=own.missing,
+    ),
+)
+
+_TRAINING: tuple[Card, ...] = (
+    LearnerCard(name="backprop", summary="back-propagation of the sum of the loss terms", build=_backprop),
+    OptimizerCard(name="adamw", summary="AdamW, fused", config=AdamWConfig, build=_adamw),
+    OptimizerCard(name="sgd", summary="SGD with momentum, fused", config=SGDConfig, build=_sgd),
+    LossTerm(
+        name="cross_entropy", summary="over classes or tokens", config=CrossEntropyConfig, build=_cross_entropy
+    ),
+)
+
+_SCHEDULES: tuple[Card, ...] = tuple(
+    ScheduleCard(name=name, summary=(kind.__doc__ or "").splitlines()[0], config=kind)
+    for name, kind in schedule.KINDS.items()
+)
+
+cards = (*_DATA, *_TRAINING, *_SCHEDULES)

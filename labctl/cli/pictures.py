@@ -1,0 +1,130 @@
+"""Plans, runs and lists as a terminal shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from labctl.execute.duration import lasting
+from labctl.plan.plan import Plan
+from labctl.plan.sketch import realised, sketches
+from labctl.project import Project
+from labctl.recipe.recipe import Recipe
+from labctl.store.run import Run, run_of
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """A list of like records, a column per field."""
+    if not rows:
+        console.print("none")
+        return
+    table = _table(*rows[0])
+    for row in rows:
+        table.add_row(*(_text(value) for value in row.values()))
+    console.print(table)
+
+
+def print_plan(project: Project, recipe: Recipe, plans: tuple[Plan, ...]) -> None:
+    """Runs, data, schedules and phases of a recipe."""
+    work = plans[0].work
+    console.print(f"[bold]{recipe.label}[/]  {recipe.document.title}", markup=True)
+    epochs = work.steps / work.steps_per_epoch
+    console.print(
+        f"  {work.architecture.name} on {work.data.name}: {work.steps:,} steps = {epochs:g} epochs of "
+        f"{work.steps_per_epoch} x {work.batch_size}, {work.numerics.precision}"
+    )
+    table = _table("knob", "kind", "over training", "value from step")
+    for sketch in sketches(recipe, plans[0]):
+        shown = sketch.values if len(sketch.values) <= 9 else (*sketch.values[:4], *sketch.values[-4:])
+        values = ["..." if i == 4 and len(sketch.values) > 9 else "" for i in range(len(shown))]
+        text = "  ".join(f"{gap + ' ' if gap else ''}{_text(v)} @{s}" for gap, (s, v) in zip(values, shown, strict=True))
+        table.add_row(sketch.name, sketch.kind, sketch.line, text)
+    console.print(table)
+    _print_phases(recipe, plans[0])
+    runs = _table("seed", "key", "status", "folder")
+    for plan in plans:
+        run = run_of(project, plan)
+        runs.add_row(str(plan.work.seed), plan.key, str(run.status), project.shown(run.folder))
+    console.print(runs)
+
+
+def _print_phases(recipe: Recipe, plan: Plan) -> None:
+    phases = realised(recipe, plan)
+    names = list(phases[0][2])
+    if not names:
+        return
+    per_epoch = plan.work.steps_per_epoch
+    table = _table("epochs", *names)
+    for start, end, values in phases:
+        table.add_row(f"{start / per_epoch:g} to {end / per_epoch:g}", *(_text(values[name]) for name in names))
+    console.print(table)
+
+
+def print_cost(cost: dict[str, Any]) -> None:
+    """Parameters, FLOPs by phase, and how long it may take."""
+    ledger = cost["ledger"]
+    console.print(f"parameters {ledger['parameters']:,}   forward {ledger['forward_flops'] / 1e9:.4g} GFLOP an example")
+    fvcore = ledger["fvcore"]
+    if "total" in fvcore:
+        console.print(f"fvcore {fvcore['total']:,} ({fvcore['convention']})")
+    else:
+        console.print(f"fvcore: {fvcore['missing']}")
+    table = _table("steps", "structural knobs", "GFLOP a step", "share of the run")
+    for phase in ledger["phases"]:
+        total = phase["step_flops"] * (phase["end"] - phase["start"])
+        knobs = "  ".join(f"{name} {_text(value)}" for name, value in phase["structural"].items())
+        table.add_row(
+            f"{phase['start']} to {phase['end']}", knobs, f"{phase['step_flops'] / 1e9:.4g}", f"{total / max(1, ledger['train_flops']):.1%}"
+        )
+    console.print(table)
+    console.print(f"training executes {ledger['train_flops'] / 1e15:.4g} PFLOP a seed")
+    if ledger["uncounted"]:
+        console.print(f"not counted: {', '.join(ledger['uncounted'])}")
+    for estimate in cost["estimates"]:
+        console.print(f"{lasting(estimate['seconds'])} a seed on {estimate['device']} ({estimate['basis']})")
+
+
+def print_run(project: Project, run: Run) -> None:
+    """A run in full."""
+    plan, journal, end = run.plan, run.journal, run.end or {}
+    console.print(f"[bold]{plan.name}[/]  {run.status}", markup=True)
+    console.print(f"  key {plan.key}   group {plan.group}   attempts {journal.attempts}   {project.shown(run.folder)}")
+    if end.get("message"):
+        console.print(f"  {end['message']}", markup=False)
+    git = run.provenance.get("git", {})
+    if git:
+        dirty = " with changes (code.patch)" if git.get("is_dirty") else ""
+        console.print(f"  commit {git.get('commit', '')[:12]}{dirty}")
+    begins = list(journal.of("begin"))
+    if begins:
+        facts = begins[-1].fields
+        console.print(f"  {facts.get('device_name', facts.get('device'))}   torch {facts.get('torch')}")
+    table = _table("metric", "last", "at step", "best", "at step")
+    for name, curve in sorted(journal.curves.items()):
+        if name.startswith("knob/"):
+            continue
+        last = max(curve)
+        best = (min if "loss" in name else max)(curve, key=lambda step: curve[step])
+        table.add_row(name, _text(curve[last]), str(last), _text(curve[best]), str(best))
+    if table.row_count:
+        console.print(table)
+    for fault in journal.damage:
+        console.print(f"  journal damaged: {fault}")

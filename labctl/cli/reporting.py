@@ -1,0 +1,59 @@
+"""Verbs that print results: report, bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl.errors import UsageError
+
+from .session import Preset, RunNames, TableName, open_project
+
+FORMATS = ("terminal", "markdown", "latex", "csv", "json")
+
+
+def register(app: typer.Typer) -> None:
+    for verb in (report, bundle):
+        app.command(rich_help_panel="Report")(verb)
+
+
+def report(
+    table: TableName = "main",
+    preset: Preset = None,
+    format: Annotated[str, typer.Option("--format", "-f", help=", ".join(FORMATS))] = "terminal",
+    bundles: Annotated[list[Path] | None, typer.Option("--bundle", help="Also read these published bundles.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to a file instead.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
+) -> None:
+    """Print a table of recipes/tables/: mean and spread over seeds, with everything that qualifies them."""
+    from labctl.report.render import render
+    from labctl.report.report import report as make
+    from labctl.store.atomic import write_text
+
+    project, registry = open_project()
+    chosen = "json" if as_json else format
+    if chosen not in FORMATS:
+        raise UsageError(f"no format {chosen!r}", hint=f"there are: {', '.join(FORMATS)}")
+    grid = make(project, registry, table or "main", preset, tuple(bundles or ()))
+    text = render(grid, chosen)
+    if out is None:
+        typer.echo(text)
+    else:
+        write_text(out, text + "\n")
+        typer.echo(f"wrote {out}")
+
+
+def bundle(
+    names: RunNames,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle to write, such as docs/results/x.json.")],
+) -> None:
+    """Put finished runs into one small file that a table can be made from anywhere."""
+    from labctl.report.bundle import write_bundle
+    from labctl.store.run import find_runs
+
+    project, _ = open_project()
+    runs = [run for name in names for run in find_runs(project, name)]
+    write_bundle(runs, out)
+    typer.echo(f"wrote {out}: {len(runs)} runs")

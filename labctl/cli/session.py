@@ -1,0 +1,75 @@
+"""What the commands share: the project, the registry, consoles, completion."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from labctl.project import Project
+from labctl.registry.registry import Registry
+
+
+def _recipe_names(incomplete: str) -> list[str]:
+    from labctl.recipe.catalogue import listed
+
+    return [name for name in listed(Project.at()) if name.startswith(incomplete)]
+
+
+def _run_names(incomplete: str) -> list[str]:
+    from labctl.store.run import all_runs
+
+    names = {f"{run.plan.label}/seed={run.plan.work.seed}" for run in all_runs(Project.at())}
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def _table_names(incomplete: str) -> list[str]:
+    from labctl.recipe.catalogue import listed
+
+    tables = (name.removeprefix("tables/") for name in listed(Project.at(), "tables"))
+    return [name for name in tables if name.startswith(incomplete)]
+
+
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe by name or path.", autocompletion=_recipe_names)
+]
+RunNames = Annotated[
+    list[str],
+    typer.Argument(metavar="RUN...", help="Runs: RECIPE@PRESET/seed=N, a key, or a folder.", autocompletion=_run_names),
+]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run: RECIPE@PRESET/seed=N, a key, or a folder.", autocompletion=_run_names)
+]
+TableName = Annotated[
+    str | None, typer.Option("--table", "-t", help="A table of recipes/tables/.", autocompletion=_table_names)
+]
+Preset = Annotated[str | None, typer.Option("--preset", "-p", help="A preset of the recipe, such as smoke.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def open_project() -> tuple[Project, Registry]:
+    """The project and its plugins; a notice about a plugin is one line on stderr."""
+    warnings.showwarning = _notice
+    project = Project.at()
+    return project, Registry(project.plugins)
+
+
+def _notice(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
+    print(f"note: {message}", file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout, and nothing else."""
+    print(json.dumps(value, indent=1, default=str))
+
+
+def set_project(root: Path | None) -> None:
+    """Make `--project` hold for the whole command, workers included."""
+    import os
+
+    if root is not None:
+        os.environ["LABCTL_PROJECT"] = str(root.resolve())

@@ -1,0 +1,43 @@
+"""Verbs about MLflow: sync, ui."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Annotated
+
+import typer
+
+from .session import AsJson, open_project, print_json
+
+
+def register(app: typer.Typer) -> None:
+    for verb in (sync, ui):
+        app.command(rich_help_panel="Track")(verb)
+
+
+def sync(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="All runs if none is named.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Deliver to MLflow what it does not have yet; nothing is sent twice."""
+    from labctl.store.run import all_runs, find_runs
+    from labctl.track.mirror import sync as deliver_all
+
+    project, _ = open_project()
+    runs = [run for name in names for run in find_runs(project, name)] if names else list(all_runs(project))
+    deliveries = deliver_all(project, runs)
+    if as_json:
+        print_json([{"run": d.run.plan.name, "sent": d.sent, "remaining": d.remaining} for d in deliveries])
+        return
+    sent = sum(d.sent for d in deliveries)
+    typer.echo(f"{len(deliveries)} runs, {sent} metric values sent")
+
+
+def ui(
+    port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open MLflow's web interface on this project's store."""
+    from labctl.track.store import ui_command
+
+    project, _ = open_project()
+    raise typer.Exit(subprocess.run(ui_command(project, port)).returncode)

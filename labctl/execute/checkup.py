@@ -1,0 +1,88 @@
+"""What `labctl doctor` looks at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from labctl.errors import PluginError
+from labctl.project import Project
+from labctl.registry.card import Dataset, Places
+from labctl.registry.registry import Registry
+from labctl.store.run import Run
+from labctl.store.status import Status
+
+from .provenance import environment
+from .slots import gpu_ids
+
+LITTLE_SPACE = 2 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    is_good: bool
+    detail: str
+
+
+def checks(project: Project, registry: Registry) -> Iterator[Check]:
+    """Everything that a run needs, in the order in which it needs it."""
+    facts = environment()
+    versions = "  ".join(f"{name} {version}" for name, version in facts["packages"].items())
+    yield Check("python", True, f"{facts['python']}  {versions}")
+    gpus = gpu_ids()
+    yield Check("devices", True, f"{len(gpus)} NVIDIA GPU" if gpus else f"CPU only, {facts['cpu_count']} cores")
+    yield _folder(project)
+    yield from _plugins(registry)
+    yield from _data(project, registry)
+    yield _runs(project)
+
+
+def _folder(project: Project) -> Check:
+    runs = project.runs
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=runs):
+            pass
+    except OSError as error:
+        return Check("runs folder", False, f"{runs} cannot be written: {error.strerror}; set LABCTL_RUNS")
+    free = shutil.disk_usage(runs).free
+    return Check("runs folder", free > LITTLE_SPACE, f"{runs}, {free / 1024**3:.0f} GiB free")
+
+
+def _plugins(registry: Registry) -> Iterator[Check]:
+    for name in registry.plugins:
+        try:
+            loaded = registry.load(name)
+        except PluginError as error:
+            yield Check(f"plugin {name}", False, f"{error.where}: {error.message}" if error.where else error.message)
+        else:
+            yield Check(f"plugin {name}", True, f"{loaded.plugin.origin}, {len(loaded.cards)} cards")
+
+
+def _data(project: Project, registry: Registry) -> Iterator[Check]:
+    places = Places(project.data_roots)
+    for card, _ in registry.cards(Dataset):
+        if card.fetch is not None:
+            missing = card.missing(card.config(), places)
+            yield Check(f"data {card.name}", True, missing and f"not here: {missing}" or "here")
+
+
+def _runs(project: Project) -> Check:
+    damaged = []
+    for path in sorted(project.runs.glob("*/*/seed=*")):
+        run = Run(path)
+        if not (path / "plan.json").exists() and not (path / "plan.set-aside.json").exists():
+            damaged.append(f"{project.shown(path)} has no plan")
+        elif run.journal.damage:
+            damaged.append(f"{project.shown(path)}: {run.journal.damage[0]}")
+        elif run.status is Status.LOST:
+            damaged.append(f"{project.shown(path)} is LOST; labctl resume goes on with it")
+    store = os.environ.get("MLFLOW_TRACKING_URI", "")
+    note = f"; tracking to {store}" if store else ""
+    return Check("runs", not damaged, "; ".join(damaged) or f"all readable{note}")

@@ -1,0 +1,189 @@
+"""What the user sees while runs train: live bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from labctl.store.run import Run
+from labctl.store.status import Status
+
+from .duration import lasting
+from .follower import Follower
+
+COLOUR = {
+    Status.DONE: "green", Status.DIVERGED: "yellow", Status.STOPPED: "yellow",
+    Status.FAILED: "red", Status.LOST: "red",
+}  # fmt: skip
+HIDDEN = ("lr",)
+
+
+class Watched:
+    """A run that is training, as far as its journal and progress file tell."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.plan = run, run.plan
+        self.follower = Follower(run)
+        self.step = 0
+        self.latest: dict[str, float] = {}
+        self.seconds_per_step: float | None = None
+        self.news: list[str] = []
+
+    def refresh(self) -> None:
+        """Read what is new."""
+        progress = self.run.progress
+        self.step = int(progress.get("step", self.step))
+        self.seconds_per_step = progress.get("seconds_per_step") or self.seconds_per_step
+        for record in self.follower.new():
+            self.step = max(self.step, int(record["step"]))
+            if record["kind"] == "metrics":
+                values = {k: float(v) for k, v in record["values"].items()}
+                self.latest |= values
+                if any(not name.startswith(("train/", "knob/")) for name in values):
+                    self.news.append(self._evaluated(record["step"], values))
+            elif record["kind"] == "warning":
+                self.news.append(f"{self.plan.name}  {record['message']}")
+
+    def _evaluated(self, step: int, values: Mapping[str, float]) -> str:
+        shown = "  ".join(f"{name} {_shown(name, value)}" for name, value in values.items() if name.count("/") == 1)
+        return f"{self.plan.name}  {self.epoch(step)}  {shown}{self._knobs()}"
+
+    def epoch(self, step: int) -> str:
+        per = self.plan.work.steps_per_epoch
+        return f"ep {step / per:.4g}/{self.plan.work.steps / per:.4g}"
+
+    def _knobs(self) -> str:
+        structural = self.plan.work.structural_at(max(0, self.step - 1))
+        values: dict[str, Any] = {**{k: v for k, v in self._continuous().items()}, **structural}
+        return "".join(f"  {name} {value:.3g}" if not isinstance(value, str) else f"  {name} {value}" for name, value in values.items())
+
+    def _continuous(self) -> dict[str, float]:
+        names = [name for name in self.plan.work.schedules if name not in HIDDEN]
+        return {name: self.latest[f"knob/{name}"] for name in names if f"knob/{name}" in self.latest}
+
+    @property
+    def summary(self) -> str:
+        """Loss, accuracy, knobs, speed and time left."""
+        parts = [f"{short} {_shown(name, self.latest[name])}" for name, short in _COLUMNS if name in self.latest]
+        rate = self.seconds_per_step
+        if rate:
+            items = self.plan.work.batch_size / rate
+            left = (self.plan.work.steps - self.step) * rate
+            parts += [f"{items:,.0f} img/s" if items >= 10 else f"{items:.2g} img/s", f"{lasting(left)} left"]
+        return "  ".join(parts) + self._knobs()
+
+
+_COLUMNS = (("train/loss", "loss"), ("train/acc", "acc"), ("val/acc", "val"), ("test/acc", "test"))
+
+
+def _shown(name: str, value: float) -> str:
+    return f"{100 * value:.2f}%" if name.endswith("acc") else f"{value:.4g}"
+
+
+class Display(Protocol):
+    """Shows the state of runs; told of each once when it begins and ends."""
+
+    def __enter__(self) -> Display: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def began(self, watched: Watched) -> None: ...
+
+    def ended(self, watched: Watched, status: Status, message: str) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def refresh(self, watched: list[Watched]) -> None: ...
+
+
+class Lines:
+    """Plain lines: for logs, pipes and CI."""
+
+    def __init__(self, console: Console, every_s: float = 30.0) -> None:
+        self.console, self.every_s = console, every_s
+        self._spoke: dict[str, float] = {}
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def began(self, watched: Watched) -> None:
+        self.say(f"{watched.plan.name}  begins: {watched.plan.work.steps} steps, key {watched.plan.key}")
+        self._spoke[watched.plan.key] = time.monotonic()
+
+    def ended(self, watched: Watched, status: Status, message: str) -> None:
+        self.say(f"{watched.plan.name}  {status}{'  ' + message if message else ''}")
+
+    def refresh(self, watched: list[Watched]) -> None:
+        for one in watched:
+            one.refresh()
+            for text in one.news:
+                self.say(text)
+                self._spoke[one.plan.key] = time.monotonic()
+            one.news.clear()
+            if time.monotonic() - self._spoke.get(one.plan.key, 0.0) > self.every_s and one.step:
+                self.say(f"{one.plan.name}  {one.epoch(one.step)}  {one.summary}")
+                self._spoke[one.plan.key] = time.monotonic()
+
+
+class Bars:
+    """A progress bar per run, and a line for each that ends."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[epoch]}"),
+            TextColumn("{task.fields[summary]}"), console=console, refresh_per_second=4,
+        )  # fmt: skip
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Bars:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def say(self, text: str) -> None:
+        self.progress.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def began(self, watched: Watched) -> None:
+        self._tasks[watched.plan.key] = self.progress.add_task(
+            watched.plan.name, total=watched.plan.work.steps, epoch="starting", summary=""
+        )
+
+    def ended(self, watched: Watched, status: Status, message: str) -> None:
+        watched.refresh()
+        self.progress.remove_task(self._tasks.pop(watched.plan.key))
+        colour = COLOUR.get(status, "white")
+        detail = message or watched.summary
+        self.progress.console.print(f"[{colour}]{status:<9}[/] {watched.plan.name}  ", end="", highlight=False)
+        self.say(detail)
+
+    def refresh(self, watched: list[Watched]) -> None:
+        for one in watched:
+            one.refresh()
+            one.news.clear()
+            self.progress.update(
+                self._tasks[one.plan.key], completed=one.step, epoch=one.epoch(one.step), summary=one.summary
+            )
+
+
+def display_for(console: Console) -> Display:
+    """Bars on a terminal, lines elsewhere."""
+    return Bars(console) if console.is_terminal else Lines(console)

@@ -1,0 +1,115 @@
+"""Where a run's code came from: commit, uncommitted changes, packages, machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import labctl
+from labctl.plan.plan import Plan
+from labctl.registry.registry import BUILTIN, Registry
+from labctl.store.atomic import storage, write_text
+from labctl.store.run import Run
+
+PACKAGES = ("torch", "torchvision", "numpy", "pydantic", "mlflow", "fvcore", "scikit-learn", "triton", "timm")
+PATCH_LIMIT = 2_000_000
+"""Bytes of uncommitted changes that are kept."""
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git says, or None if there is no git or no repository."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            timeout=20,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode(errors="replace") if done.returncode in (0, 1) else None
+
+
+def _untracked_patch(root: Path) -> Iterable[str]:
+    listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z") or ""
+    for name in listed.split("\0"):
+        if name.endswith((".py", ".yaml", ".yml", ".toml")) and (root / name).stat().st_size < 200_000:
+            yield _git(root, "diff", "--no-index", "--", "/dev/null", name) or ""
+
+
+def repository(recipe: Path) -> tuple[dict[str, Any], str]:
+    """Commit, branch and remote of the repository that holds the recipe, and its uncommitted changes as a patch."""
+    top = _git(recipe.parent, "rev-parse", "--show-toplevel")
+    if not top or not top.strip():
+        return {}, ""
+    root = Path(top.strip())
+    patch = (_git(root, "diff", "HEAD", "--binary") or "") + "".join(_untracked_patch(root))
+    facts = {
+        "commit": (_git(root, "rev-parse", "HEAD") or "").strip(),
+        "branch": (_git(root, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
+        "remote": (_git(root, "config", "--get", "remote.origin.url") or "").strip(),
+        "is_dirty": bool(patch),
+    }
+    if len(patch) > PATCH_LIMIT:
+        facts["patch_left_out"] = f"{len(patch)} bytes"
+        patch = ""
+    return facts, patch
+
+
+def environment() -> dict[str, Any]:
+    """Python, packages and machine, without importing any of the packages."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "labctl": labctl.__version__,
+        "python": platform.python_version(),
+        "packages": versions,
+        "system": platform.platform(),
+        "machine": platform.node(),
+        "cpu_count": os.cpu_count(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+class Provenance:
+    """Facts that the runs of one command share, gathered once."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.environment = environment()
+        self._repositories: dict[Path, tuple[dict[str, Any], str]] = {}
+
+    def store(self, run: Run, plan: Plan, recipe: Path) -> None:
+        """Create the run's folder: plan, facts, patch, and the plugins' code as it is now."""
+        if recipe.parent not in self._repositories:
+            self._repositories[recipe.parent] = repository(recipe)
+        facts, patch = self._repositories[recipe.parent]
+        origins = {name: self.registry.load(name).plugin.origin for name in plan.work.digests}
+        if patch and not (run.folder / "code.patch").exists():
+            write_text(run.folder / "code.patch", patch)
+        for name in plan.work.digests:
+            self._snapshot(run, name)
+        run.create(plan, {"git": facts, "plugins": origins, "recipe": str(recipe), **self.environment})
+
+    def _snapshot(self, run: Run, name: str) -> None:
+        target = run.source_path / name
+        if name == BUILTIN or target.exists():
+            return
+        folder = self.registry.load(name).plugin.folder
+        with storage(target):
+            if folder.is_file():
+                target.mkdir(parents=True)
+                shutil.copy2(folder, target / "__init__.py")
+            else:
+                shutil.copytree(folder, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))

@@ -1,0 +1,310 @@
+"""Carrying plans out: what is done is skipped, what is missing gets a worker, nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from labctl.errors import EnvironmentProblem
+from labctl.plan.plan import Plan
+from labctl.project import Project
+from labctl.registry.registry import Registry
+from labctl.store.atomic import storage
+from labctl.store.journal import segments
+from labctl.store.run import Run, run_of
+from labctl.store.status import Status
+
+from .display import Display, Watched
+from .duration import lasting
+from .provenance import Provenance
+from .slots import Slot, Slots
+from .worker import TAKEN
+
+POLL_SECONDS = 0.15
+PATIENCE_HOURS = 6.0
+"""Longest work on a CPU that is begun without being asked twice."""
+PROBE_SECONDS = 4.0
+LAST_WORDS_SECONDS = 30.0
+"""How long the tracking process may take to deliver the rest when all runs have ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A plan and the recipe file it came from."""
+
+    plan: Plan
+    recipe: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a plan's run stands when the supervisor is through with it."""
+
+    run: Run
+    status: Status
+    was_skipped: bool = False
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    jobs: int | None = None
+    """Workers at once; by default one per GPU, or one per core."""
+    fail_fast: bool = False
+    yes: bool = False
+    """Begin work of many hours on a CPU without asking."""
+    track: bool = True
+    """Feed MLflow."""
+
+
+@dataclass
+class _Active:
+    watched: Watched
+    process: subprocess.Popen[bytes] | None
+    """None: a worker of another supervisor."""
+    slot: Slot | None
+    began: float = field(default_factory=time.monotonic)
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM reached the supervisor."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class Supervisor:
+    """Starts workers and watches them; holds no state that its own death could lose."""
+
+    def __init__(self, project: Project, registry: Registry, display: Display, options: Options) -> None:
+        self.project, self.registry, self.display, self.options = project, registry, display, options
+        self.outcomes: dict[str, Outcome] = {}
+        self._waiting: list[Job] = []
+        self._active: list[_Active] = []
+        self._signal = 0
+        self._stopping = False
+        self._too_long = ""
+
+    def carry_out(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Bring every plan to its end; the outcome of each, in order.
+
+        Raises:
+            Interrupted: after all workers have stopped, their runs resumable.
+            EnvironmentProblem: the work would take many hours on this CPU, and nobody said yes.
+        """
+        unique = list({job.plan.key: job for job in jobs}.values())
+        for job in unique:
+            run = run_of(self.project, job.plan)
+            if run.status.is_final and _has_all(run, job.plan):
+                self.outcomes[job.plan.key] = Outcome(run, run.status, was_skipped=True)
+            else:
+                self._waiting.append(job)
+        if self._waiting:
+            self._train()
+        if self._too_long:
+            raise EnvironmentProblem(
+                self._too_long, hint="add --yes to train anyway, or try a preset that is made for a CPU: --preset smoke"
+            )
+        if self._signal:
+            raise Interrupted(self._signal)
+        return [self.outcomes[job.plan.key] for job in unique]
+
+    def _train(self) -> None:
+        provenance = Provenance(self.registry)
+        for job in self._waiting:
+            provenance.store(run_of(self.project, job.plan), job.plan, job.recipe)
+        device = self._waiting[0].plan.runtime.device
+        self._slots = Slots(self.project.runs, device, self.options.jobs, len(self._waiting))
+        with ExitStack() as stack:
+            stack.callback(self._kill_all)
+            stack.enter_context(_Signals(self._note_signal))
+            stack.enter_context(self.display)
+            feed = self._feed() if self.options.track else None
+            while self._waiting or self._active:
+                self._start_waiting()
+                self._settle()
+                self.display.refresh([active.watched for active in self._active])
+                self._check_patience()
+                time.sleep(POLL_SECONDS)
+            if feed is not None:
+                self._finish_feed(feed)
+
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:
+        """First signal: ask every worker to stop. Second: end them; their checkpoints remain."""
+        if self._signal:
+            self._kill_all()
+        else:
+            self._signal = number
+            self.display.say("stopping: each run writes a checkpoint first; once more to end them at once")
+            self._stop_all()
+
+    def _stop_all(self) -> None:
+        self._stopping = True
+        for active in self._active:
+            if active.process is not None and active.process.poll() is None:
+                active.process.send_signal(signal.SIGTERM)
+
+    def _kill_all(self) -> None:
+        self._stopping = True
+        for active in self._active:
+            if active.process is not None and active.process.poll() is None:
+                active.process.kill()
+
+    def _start_waiting(self) -> None:
+        if self._stopping:
+            self._waiting.clear()
+        for job in list(self._waiting):
+            run = run_of(self.project, job.plan)
+            if run.status is Status.RUNNING:
+                self._waiting.remove(job)
+                self._watch(run, None, None)
+                self.display.say(f"{job.plan.name}  is being trained by another labctl; following it")
+                continue
+            slot = self._slots.take()
+            if slot is None:
+                return
+            self._waiting.remove(job)
+            self._watch(run, self._spawn(run, slot), slot)
+
+    def _watch(self, run: Run, process: subprocess.Popen[bytes] | None, slot: Slot | None) -> None:
+        active = _Active(Watched(run), process, slot)
+        self._active.append(active)
+        self.display.began(active.watched)
+
+    def _spawn(self, run: Run, slot: Slot) -> subprocess.Popen[bytes]:
+        order = {
+            "runs": [str(run.folder)],
+            "data_roots": [str(root) for root in self.project.data_roots],
+            "threads": _threads_before(run) or self._slots.threads,
+        }
+        with storage(run.log_path), run.log_path.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "labctl.execute.worker", json.dumps(order)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **slot.environment, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+                pass_fds=[slot.lock.descriptor],
+            )
+        slot.lock.release()
+        return process
+
+    def _settle(self) -> None:
+        """Take note of the runs that have ended."""
+        for active in list(self._active):
+            run = active.watched.run
+            if active.process is not None:
+                code = active.process.poll()
+                if code is None:
+                    continue
+                if code == TAKEN and run.status is Status.RUNNING:
+                    active.process = None
+                    continue
+            elif run.status is Status.RUNNING and not self._stopping:
+                continue
+            self._active.remove(active)
+            self._close(active, run)
+
+    def _close(self, active: _Active, run: Run) -> None:
+        status = run.status
+        message = str((run.end or {}).get("message", ""))
+        if status in (Status.LOST, Status.PENDING):
+            status = Status.LOST
+            message = f"the worker died without a word ({_how_died(active)}); its log: {self.project.shown(run.log_path)}"
+        elif status is Status.FAILED:
+            message += f"\n  log: {self.project.shown(run.log_path)}"
+        self.outcomes[run.plan.key] = Outcome(run, status, message=message)
+        self.display.ended(active.watched, status, message)
+        if self.options.fail_fast and status in (Status.FAILED, Status.LOST):
+            self._stop_all()
+
+    def _check_patience(self) -> None:
+        """On a CPU, stop before many hours of work unless they were asked for."""
+        if self.options.yes or self._stopping or self._slots.gpus:
+            return
+        rates = [a.watched for a in self._active if a.watched.seconds_per_step and time.monotonic() - a.began > PROBE_SECONDS]
+        if not rates:
+            return
+        pace = sum(w.seconds_per_step or 0.0 for w in rates) / len(rates)
+        steps = sum(a.watched.plan.work.steps - a.watched.step for a in self._active)
+        steps += sum(job.plan.work.steps for job in self._waiting)
+        hours = pace * steps / self._slots.count / 3600
+        if hours > PATIENCE_HOURS:
+            self._too_long = f"this would take about {lasting(hours * 3600)} on this CPU ({pace:.2g} s per step)"
+            self._stop_all()
+
+    def _feed(self) -> subprocess.Popen[bytes]:
+        runs = [str(run_of(self.project, job.plan).folder) for job in self._waiting]
+        order = {"project": str(self.project.root), "runs": runs}
+        log_path = self.project.runs / ".feed.log"
+        with storage(log_path), log_path.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "labctl.track.feed", json.dumps(order)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _finish_feed(self, feed: subprocess.Popen[bytes]) -> None:
+        """Let the tracking process deliver the rest; never wait long for it."""
+        assert feed.stdin is not None
+        feed.stdin.close()
+        try:
+            code = feed.wait(timeout=LAST_WORDS_SECONDS)
+        except subprocess.TimeoutExpired:
+            feed.kill()
+            code = feed.wait()
+        if code:
+            self.display.say("MLflow does not have everything yet; the runs do. Later: labctl sync")
+
+
+class _Signals:
+    """Signal handlers for as long as runs train."""
+
+    def __init__(self, handler: object) -> None:
+        self.handler = handler
+        self.numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __enter__(self) -> None:
+        self.before = {number: signal.signal(number, self.handler) for number in self.numbers}  # type: ignore[arg-type] # checked by use
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+def _has_all(run: Run, plan: Plan) -> bool:
+    """Whether every measurement of the plan has been taken; a diverged run has none to take."""
+    if run.status is not Status.DONE:
+        return True
+    return all((run.folder / "measurements" / part.name / "values.json").exists() for part in plan.measures)
+
+
+def _threads_before(run: Run) -> int:
+    """Threads of the run's first attempt: a resumed run computes as it began, bit for bit."""
+    for path in segments(run.folder)[:1]:
+        try:
+            first = json.loads(path.read_bytes().split(b"\n", 1)[0])
+        except (OSError, ValueError):
+            return 0
+        return int(first.get("threads", 0)) if first.get("device") == "cpu" else 0
+    return 0
+
+
+def _how_died(active: _Active) -> str:
+    code = active.process.returncode if active.process is not None else None
+    if code is None:
+        return "it belonged to another labctl"
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -1,0 +1,214 @@
+"""The process that trains: `python -m labctl.execute.worker RUN...`. It knows nothing of MLflow.
+
+Several runs given to one worker are trained in turns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from labctl.errors import EnvironmentProblem, LabctlError
+from labctl.registry.card import Places
+from labctl.registry.registry import Registry
+from labctl.store.atomic import write_json
+from labctl.store.lock import FileLock
+from labctl.store.run import Run
+from labctl.store.status import Status
+from labctl.train import checkpoint
+from labctl.train.assembly import Assembly
+from labctl.train.cost import write_ledger
+from labctl.train.numerics import device_of
+from labctl.train.training import Diverged, Training
+
+TAKEN = 75
+"""Exit code: another worker has the run."""
+PROGRESS_SECONDS = 0.5
+TURN = 1
+"""Steps that a run takes before the next one has its turn."""
+
+
+class Stop:
+    """Whether the worker was asked to stop, by a signal or by a file in the run's folder."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self._looked = 0.0
+        self._asked = False
+
+    def catch_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.reason = signal.Signals(number).name
+
+    def asked(self, run: Run) -> bool:
+        if self.reason:
+            return True
+        if time.monotonic() - self._looked > 0.2:
+            self._looked = time.monotonic()
+            if run.stop_path.exists():
+                self.reason = "stop requested"
+        return bool(self.reason)
+
+
+def device_facts(device: torch.device) -> dict[str, Any]:
+    """What the arithmetic ran on."""
+    facts: dict[str, Any] = {"device": device.type, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        facts |= {"device_name": properties.name, "device_uuid": str(properties.uuid), "cuda": torch.version.cuda}
+    else:
+        facts["device_name"] = _cpu_name()
+    return facts
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+class Attempt:
+    """One attempt at one run: holds its lock, trains it, and writes how it ended."""
+
+    def __init__(self, run: Run, roots: tuple[Path, ...], stop: Stop, registry: Registry | None) -> None:
+        self.run, self.roots, self.stop = run, roots, stop
+        self.registry = registry or Registry(run.source_path, is_quiet=True)
+        self.lock = FileLock(run.lock_path)
+        self.training: Training | None = None
+        self.status: Status | None = None
+        self._noted = 0.0
+
+    def claim(self) -> bool:
+        """Take the run; False if another worker has it, or it is done."""
+        if not self.lock.acquire(timeout_s=1.0):
+            return False
+        end = self.run.end
+        if end and Status(end["status"]).is_final and not self._lacks_measurements():
+            self.lock.release()
+            return False
+        self.run.end_path.unlink(missing_ok=True)
+        self.run.stop_path.unlink(missing_ok=True)
+        return True
+
+    def _lacks_measurements(self) -> bool:
+        folder = self.run.folder / "measurements"
+        return any(not (folder / part.name / "values.json").exists() for part in self.run.plan.measures)
+
+    def begin(self) -> None:
+        with self._ending():
+            plan = self.run.plan
+            device = device_of(plan.runtime.device)
+            places = Places(self.roots)
+            assembly = Assembly(plan, self.registry, places)
+            write_ledger(self.run, assembly)
+            self.training = Training(self.run, assembly, device, {**device_facts(device), "pid": os.getpid()})
+
+    def turn(self) -> None:
+        """Train a little, or finish."""
+        training = self.training
+        assert training is not None
+        with self._ending():
+            if self.stop.asked(self.run):
+                training.checkpoint()
+                self._end(Status.STOPPED, self.stop.reason)
+            elif training.is_trained:
+                if not self.run.weights_path.exists():
+                    training.checkpoint()
+                training.finish()
+                checkpoint.discard(self.run.checkpoint_path)
+                self._end(Status.DONE)
+            else:
+                training.advance(TURN)
+                self._note_progress(training)
+                if training.is_checkpoint_due:
+                    training.checkpoint()
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Whatever goes wrong becomes the status of this run, and of no other."""
+        try:
+            yield
+        except Diverged as error:
+            self._end(Status.DIVERGED, error.message)
+        except LabctlError as error:
+            print(error, file=sys.stderr)
+            self._end(Status.FAILED, str(error), code=error.exit_code)
+        except torch.cuda.OutOfMemoryError as error:
+            traceback.print_exc()
+            self._end(Status.FAILED, f"out of device memory: {error}\n  use a smaller batch_size or fewer --jobs")
+        except Exception as error:
+            traceback.print_exc()
+            self._end(Status.FAILED, f"{type(error).__name__}: {error}")
+
+    def _end(self, status: Status, message: str = "", code: int = 0) -> None:
+        step = 0
+        try:
+            if self.training is not None:
+                step = self.training.step
+                self.training.end(status, message)
+            write_json(self.run.end_path, {"status": status, "step": step, "message": message, "code": code, "time": time.time()})
+        except EnvironmentProblem as error:
+            print(error, file=sys.stderr)
+        self.status = status
+        self.training = None
+        self.lock.release()
+
+    def _note_progress(self, training: Training) -> None:
+        now = time.monotonic()
+        if now - self._noted > PROGRESS_SECONDS:
+            self._noted = now
+            progress = {"step": training.step, "time": time.time(), "seconds_per_step": training.seconds_per_step}
+            write_json(self.run.folder / "progress.json", progress, durable=False)
+
+
+def work(
+    runs: Sequence[Run], roots: tuple[Path, ...], stop: Stop, registry: Registry | None = None
+) -> list[Attempt]:
+    """Train `runs` in turns until each has ended; those that somebody else has are left out.
+
+    Plugins come from each run's stored code, unless a registry is given.
+    """
+    attempts = [Attempt(run, roots, stop, registry) for run in runs]
+    attempts = [attempt for attempt in attempts if attempt.claim()]
+    for attempt in attempts:
+        attempt.begin()
+    while live := [attempt for attempt in attempts if attempt.status is None]:
+        for attempt in live:
+            attempt.turn()
+    return attempts
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train the run folders named on the command line."""
+    order = json.loads(arguments[0])
+    if order["threads"]:
+        torch.set_num_threads(order["threads"])
+    stop = Stop()
+    stop.catch_signals()
+    roots = tuple(Path(root) for root in order["data_roots"])
+    attempts = work([Run(Path(folder)) for folder in order["runs"]], roots, stop)
+    if not attempts:
+        return TAKEN
+    return 0 if all(attempt.status in (Status.DONE, Status.STOPPED) for attempt in attempts) else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
