@@ -27,7 +27,7 @@ CONVENTION = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FvcoreFigure:
     """fvcore's count of one forward pass of one example."""
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -34,6 +35,7 @@ ATTENTIONS = [
     pytest.param((2, 3, 7, 8), (2, 3, 5, 8), (2, 3, 5, 8), {}, id="cross"),
     pytest.param((2, 3, 7, 8), (2, 3, 5, 8), (2, 3, 5, 6), {}, id="narrow values"),
     pytest.param((2, 3, 7, 8), (2, 3, 7, 8), (2, 3, 7, 8), {"is_causal": True}, id="causal"),
+    pytest.param((2, 4, 7, 8), (2, 1, 7, 8), (2, 1, 7, 8), {"enable_gqa": True}, id="shared keys"),
 ]
 
 
@@ -55,6 +57,34 @@ def test_fused_attention_costs_what_explicit_attention_costs(
     trained = count(lambda: fused().sum().backward())
     assert trained.flops == 3 * forward
     assert trained.uncounted == {}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("backend", "kernel"),
+    [
+        (SDPBackend.FLASH_ATTENTION, "flash_attention"),
+        (SDPBackend.EFFICIENT_ATTENTION, "efficient_attention"),
+        (SDPBackend.CUDNN_ATTENTION, "cudnn_attention"),
+    ],
+)
+def test_every_kernel_on_the_gpu_costs_the_same(backend: SDPBackend, kernel: str) -> None:
+    q, k = (
+        torch.zeros(2, 3, n, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+        for n in (128, 64)
+    )
+
+    def work() -> None:
+        with sdpa_kernel(backend):
+            F.scaled_dot_product_attention(q, k, k).sum().backward()
+
+    forward = 2 * 2 * 3 * 128 * 64 * 2 * 64
+    counted = count(work)
+    assert counted.by_operator == {
+        f"aten._scaled_dot_product_{kernel}": forward,
+        f"aten._scaled_dot_product_{kernel}_backward": 2 * forward,
+    }
+    assert counted.uncounted == {}
 
 
 def test_attention_on_the_cpu_is_the_fused_operator() -> None:

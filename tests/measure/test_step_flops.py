@@ -77,6 +77,26 @@ def test_shapes_alone_give_what_the_fused_step_on_the_cpu_executes(
     assert on_meta.uncounted == on_cpu.uncounted == {}
 
 
+@pytest.mark.gpu
+def test_shapes_alone_give_what_the_gpu_executes(build_vit: Callable[..., nn.Module]) -> None:
+    model = build_vit(fused=True).cuda()
+    images, batch_size = torch.zeros(16, 3, 32, 32, device="cuda"), 16
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=torch.tensor(1e-3, device="cuda"), fused=True, capturable=True
+    )
+
+    def step() -> None:
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = model(images, {}).float().square().mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    counted = count(step)
+    assert counted.flops == batch_size * (3 * FORWARD - FIRST_INPUT_GRADIENT)
+    assert counted.uncounted == {}
+
+
 class Halting(nn.Module):
     """Applies a layer until the activations are small: how often, only the data say."""
 
