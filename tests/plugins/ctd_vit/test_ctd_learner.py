@@ -1,0 +1,182 @@
+"""The learner that ranks by its own loss, against the same step written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from labctl.api import (
+    Backprop,
+    Batch,
+    DataSpec,
+    Empty,
+    LabctlError,
+    LearnerParts,
+    Objective,
+    Output,
+)
+
+Make = Callable[..., Any]
+Modules = Callable[[str], ModuleType]
+CLIP = 0.5
+
+
+def smoothed(output: Output, batch: Batch, knobs: Any) -> Tensor:
+    return F.cross_entropy(output.logits.float(), batch.targets, label_smoothing=0.1)
+
+
+def batch() -> Batch:
+    draws = torch.Generator().manual_seed(4)
+    images = torch.randn(6, 1, 8, 8, generator=draws)
+    return Batch(images, torch.tensor([0, 1, 2, 3, 4, 5]), torch.arange(6))
+
+
+def parts(
+    model: nn.Module, autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+) -> LearnerParts:
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+
+    def set_lr(lr: float) -> None:
+        optimizer.param_groups[0]["lr"] = lr
+
+    return LearnerParts(
+        model, Objective({"cross_entropy": smoothed}), optimizer, set_lr, CLIP, autocast
+    )
+
+
+def knobs(drop: float) -> dict[str, Any]:
+    return {"lr": 0.3, "token_drop": drop}
+
+
+@pytest.fixture
+def build(ctd_card: Callable[[str], Any]) -> Callable[[LearnerParts], Any]:
+    return partial(ctd_card("saliency_gradient").build, Empty())
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_step_is_the_one_written_out(
+    tiny_model: Make, build: Callable[[LearnerParts], Any], half: bool
+) -> None:
+    autocast = partial(torch.autocast, "cpu", dtype=torch.bfloat16, enabled=half)
+    quiet = {"saliency": "gradient", "dropout": 0.0, "drop_path": 0.0}
+    model, twin = tiny_model(**quiet).train(), tiny_model(**quiet).train()
+    metrics = build(parts(model, autocast)).step(batch(), knobs(0.35))
+
+    given = batch()
+
+    def rest(x: Tensor) -> Tensor:
+        logits: Tensor = twin.after_drop(x)
+        return F.cross_entropy(logits.float(), given.targets, label_smoothing=0.1)
+
+    with autocast():
+        x = twin.blocks[1](twin.blocks[0](twin._embedded(twin.stem(given.inputs))))
+        x = twin.blocks[2].attend(x)[0]
+        leaf = x.detach().requires_grad_()
+        full = rest(leaf)
+    (gradient,) = torch.autograd.grad(full, leaf)
+    scores = (leaf.detach() * gradient).sum(-1).abs()[:, 1:]
+    kept = torch.stack([1 + row.topk(41).indices.sort().values for row in scores])
+    left = torch.stack([image[[0, *rows]] for image, rows in zip(x, kept, strict=True)])
+    with autocast():
+        loss = rest(left)
+    loss.backward()
+    norm = torch.stack([p.grad.norm() for p in twin.parameters()]).norm()
+    assert norm > CLIP, "clipping takes part in the comparison"
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter -= 0.3 * parameter.grad * (CLIP / (norm + 1e-6))
+
+    assert metrics["loss"][0] / metrics["loss"][1] == pytest.approx(loss.item(), rel=1e-5)
+    assert metrics["grad_norm"][0].item() == pytest.approx(norm.item(), rel=1e-4)
+    rtol, atol = (1e-3, 2e-4) if half else (1e-4, 1e-6)
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol)
+    assert torch.equal(model.stem.layers[1].running_mean, twin.stem.layers[1].running_mean)
+
+
+def test_without_a_drop_it_is_back_propagation_bit_for_bit(
+    tiny_model: Make, build: Callable[[LearnerParts], Any]
+) -> None:
+    model, twin = tiny_model(saliency="gradient").train(), tiny_model().train()
+    learner, backprop = build(parts(model)), Backprop(parts(twin))
+    for step in range(3):
+        torch.manual_seed(step)
+        ours = learner.step(batch(), knobs(0.0))
+        torch.manual_seed(step)
+        theirs = backprop.step(batch(), knobs(0.0))
+        assert torch.equal(ours["loss"][0], theirs["loss"][0])
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True)
+    )
+
+
+def test_dropout_is_on_and_statistics_are_taken_once(
+    tiny_model: Make, build: Callable[[LearnerParts], Any]
+) -> None:
+    model = tiny_model(saliency="gradient").train()
+    learner = build(parts(model))
+    losses = set()
+    for _ in range(2):
+        metrics = learner.step(batch(), knobs(0.35))
+        losses.add(metrics["loss"][0].item())
+        assert set(metrics) == {"loss", "acc", "grad_norm"}
+    assert model.stem.layers[1].num_batches_tracked == 2
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert learner.capture == Backprop.capture and learner.state_dict() == {}
+
+
+@pytest.mark.parametrize("fields", [{}, {"saliency": "random"}])
+def test_a_model_that_ranks_otherwise_is_refused(
+    tiny_model: Make, build: Callable[[LearnerParts], Any], fields: dict[str, Any]
+) -> None:
+    with pytest.raises(LabctlError, match="saliency: gradient"):
+        build(parts(tiny_model(**fields)))
+    with pytest.raises(LabctlError, match="ctd_vit"):
+        build(parts(nn.Linear(3, 3)))
+
+
+def test_its_step_costs_a_second_pass_from_the_drop_on(
+    ctd: Modules, tiny_config: Make, tiny_images: DataSpec, build: Callable[[LearnerParts], Any]
+) -> None:
+    """Counted on the meta device, as for a ledger; in MACs of the blocks after the drop."""
+
+    def flops(drop: float) -> int:
+        with torch.device("meta"):
+            model = ctd("model").CtdVit(tiny_config(saliency="gradient"), tiny_images).train()
+            given = Batch(
+                torch.empty(6, 1, 8, 8), torch.zeros(6, dtype=torch.int64), torch.zeros(6)
+            )
+        learner = build(parts(model))
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            learner.step(given, knobs(drop))
+        return int(counter.get_total_flops())
+
+    config = tiny_config(saliency="gradient")
+    macs = ctd("cost").forward_macs
+    saved = 3 * (macs(config, tiny_images, 0.0) - macs(config, tiny_images, 0.35))
+    width, hidden, tokens = 24, 48, 65
+    linear = 5 * 4 * tokens * width**2 + 6 * 2 * tokens * width * hidden
+    attention = 5 * 2 * tokens**2 * width
+    head = 10 * width
+    ranking = 2 * linear + 3 * attention + 2 * head
+    assert flops(0.35) - flops(0.0) == 2 * 6 * (ranking - saved)
+
+
+def test_it_learns_a_batch_by_heart(tiny_model: Make, build: Callable[[LearnerParts], Any]) -> None:
+    model = tiny_model(saliency="gradient", depth=3, dropout=0.0, drop_path=0.0).train()
+    learner = build(parts(model))
+    losses = []
+    for _ in range(40):
+        total, count = learner.step(batch(), knobs(0.35))["loss"]
+        losses.append((total / count).item())
+    assert losses[-1] < 0.7 * losses[0]
