@@ -207,7 +207,7 @@ class Document(Config):
     def _count_of_seeds(cls, seeds: Any) -> Any:
         if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0:
             return tuple(range(seeds))
-        return seeds
+        return tuple(seeds) if isinstance(seeds, list) else seeds
 
     @field_validator("seeds")
     @classmethod
