@@ -67,15 +67,23 @@ def print_plan(project: Project, recipe: Recipe, plans: tuple[Plan, ...]) -> Non
 
 
 def _print_phases(recipe: Recipe, plan: Plan) -> None:
+    """What the structural knobs come to; `name1`, `name2`, ... share a column."""
     phases = realised(recipe, plan)
-    names = list(phases[0][2])
-    if not names:
+    if not phases[0][2]:
         return
     per_epoch = plan.work.steps_per_epoch
-    table = _table("epochs", *names)
+    table = _table("epochs", *_series(phases[0][2]))
     for start, end, values in phases:
-        table.add_row(f"{start / per_epoch:g} to {end / per_epoch:g}", *(_text(values[name]) for name in names))
+        table.add_row(f"{start / per_epoch:g} to {end / per_epoch:g}", *_series(values).values())
     console.print(table)
+
+
+def _series(values: dict[str, float]) -> dict[str, str]:
+    joined: dict[str, str] = {}
+    for name, value in values.items():
+        stem = name.rstrip("0123456789")
+        joined[stem] = f"{joined[stem]} {_text(value)}" if stem in joined else _text(value)
+    return joined
 
 
 def print_cost(cost: dict[str, Any]) -> None:

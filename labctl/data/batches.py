@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -44,6 +45,11 @@ class Batches:
             yield self.at(torch.arange(start, min(start + size, len(self)), device=self.device))
 
     def _scaled(self, pixels: Tensor) -> Tensor:
-        mean = torch.tensor(self.spec.mean, device=pixels.device).view(-1, 1, 1)
-        std = torch.tensor(self.spec.std, device=pixels.device).view(-1, 1, 1)
+        mean, std = self._moments
         return (pixels.float() / 255 - mean) / std
+
+    @cached_property
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation per channel, (C, 1, 1); copied to the device once."""
+        mean, std = (torch.tensor(values, device=self.device).view(-1, 1, 1) for values in (self.spec.mean, self.spec.std))
+        return mean, std

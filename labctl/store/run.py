@@ -81,10 +81,17 @@ class Run:
             ) from None
 
     def create(self, plan: Plan, provenance: dict[str, Any]) -> None:
-        """Write plan and provenance, unless they are there already."""
-        if not (self.folder / "plan.json").exists():
+        """Write provenance, once, and the plan.
+
+        A plan of the same key may differ in what is no part of the work: its title, its measurements.
+        """
+        if not (self.folder / "provenance.json").exists():
             write_json(self.folder / "provenance.json", provenance)
-            write_text(self.folder / "plan.json", plan.model_dump_json(indent=1, by_alias=True) + "\n")
+        text = plan.model_dump_json(indent=1, by_alias=True) + "\n"
+        path = self.folder / "plan.json"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+            self.__dict__.pop("plan", None)
 
     @property
     def status(self) -> Status:

@@ -45,7 +45,7 @@ def assert_same(expected: Run, actual: Run) -> None:
     assert (expected.folder / "predictions.npz").exists() and (actual.folder / "predictions.npz").exists()
 
 
-def test_a_run_killed_sixteen_times_equals_one_that_was_not(make_lab: Callable[[str], Any]) -> None:
+def test_a_run_killed_twenty_times_equals_one_that_was_not(make_lab: Callable[[str], Any]) -> None:
     expected = make_lab("whole").train_here("tiny", "seeds=[7]")[0]
     lab = make_lab("killed")
     from labctl.execute.provenance import Provenance
@@ -55,7 +55,7 @@ def test_a_run_killed_sixteen_times_equals_one_that_was_not(make_lab: Callable[[
     Provenance(lab.registry).store(run, job.plan, job.recipe)
     chance = random.Random(20)
     killed = 0
-    while killed < 16:
+    while killed < 20:
         process = worker(lab, run)
         time.sleep(chance.uniform(0.0, 6.0))
         number = chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

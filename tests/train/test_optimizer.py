@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from labctl.builtin import AdamWConfig
+from labctl.errors import RunError
+from labctl.plan.plan import OptimizerPart
+from labctl.recipe.document import ParameterGroup
+from labctl.train.optimizer import LearningRate, adamw, parameter_groups
+
+CPU = torch.device("cpu")
+
+
+def part(*groups: ParameterGroup, decay: float = 0.1) -> OptimizerPart:
+    return OptimizerPart(name="adamw", plugin="labctl", config={}, weight_decay=decay, clip_norm=None, groups=groups)
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2))
+
+
+def named(groups: list[dict[str, object]], net: nn.Module) -> dict[str, tuple[float, float]]:
+    names = {id(p): name for name, p in net.named_parameters()}
+    return {names[id(p)]: (g["lr_scale"], g["weight_decay"]) for g in groups for p in g["params"]}  # type: ignore[attr-defined,misc] # groups are torch's dicts
+
+
+def test_weight_decay_spares_biases_and_norms_and_the_first_match_counts() -> None:
+    net = model()
+    half = ParameterGroup(match=("2.*",), lr_scale=0.5)
+    late = ParameterGroup(match=("*.bias",), lr_scale=9.0, weight_decay=0.3)
+    assert named(parameter_groups(net, part(half, late), CPU), net) == {
+        "0.weight": (1.0, 0.1), "0.bias": (9.0, 0.3), "1.weight": (1.0, 0.0), "1.bias": (9.0, 0.3),
+        "2.weight": (0.5, 0.1), "2.bias": (0.5, 0.0),
+    }  # fmt: skip
+
+
+def test_a_pattern_that_matches_nothing_is_an_error() -> None:
+    with pytest.raises(RunError, match=r"pattern 'dendritic\.\*' matches no parameter"):
+        parameter_groups(model(), part(ParameterGroup(match=("dendritic.*",))), CPU)
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    net = model()
+    net[0].weight.requires_grad_(False)
+    assert "0.weight" not in named(parameter_groups(net, part(), CPU), net)
+
+
+def test_the_fused_step_with_a_tensor_rate_equals_adamw_written_out() -> None:
+    """AdamW, Loshchilov & Hutter 2019, algorithm 2."""
+    net = model().double()
+    optimizer = adamw(AdamWConfig(), parameter_groups(net, part(ParameterGroup(match=("0.*",), lr_scale=0.5)), CPU))
+    set_lr = LearningRate(optimizer)
+    x = torch.randn(5, 4, dtype=torch.float64)
+    expected = {name: p.detach().clone() for name, p in net.named_parameters()}
+    first = {name: torch.zeros_like(p) for name, p in expected.items()}
+    second = {name: torch.zeros_like(p) for name, p in expected.items()}
+    for t, rate in enumerate([1e-2, 3e-3, 0.0, 5e-2], 1):
+        optimizer.zero_grad()
+        torch.autograd.backward(net(x).square().sum())
+        set_lr(torch.tensor(rate))
+        for name, parameter in net.named_parameters():
+            assert parameter.grad is not None
+            gradient = parameter.grad.clone()
+            lr = float(torch.tensor(rate)) * (0.5 if name.startswith("0.") else 1.0)
+            first[name] = 0.9 * first[name] + 0.1 * gradient
+            second[name] = 0.999 * second[name] + 0.001 * gradient**2
+            decay = 0.1 if parameter.ndim >= 2 else 0.0
+            update = (first[name] / (1 - 0.9**t)) / ((second[name] / (1 - 0.999**t)).sqrt() + 1e-8)
+            expected[name] = expected[name] * (1 - lr * decay) - lr * update
+        optimizer.step()
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(parameter.detach(), expected[name], rtol=1e-6, atol=1e-9)
