@@ -6,9 +6,9 @@ Blocks that name a card (`model`, `data`, `learner`, `optimizer`, `loss.*`, `sch
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from labctl.registry.config import Config
 
@@ -130,23 +130,33 @@ class ReferenceClaim(Sourced):
     """In the metric's unit; accuracies in percent."""
 
 
-class DifferenceClaim(Sourced):
+class BoundedClaim(Sourced):
+    """A claim that names a bound, or two."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> Self:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("a claim needs at_least, at_most or both")
+        return self
+
+
+class DifferenceClaim(BoundedClaim):
     """A bound on a metric minus the same metric of another recipe, paired by seed."""
 
     difference: str
     to: str
     """The other recipe."""
-    at_least: float | None = None
-    at_most: float | None = None
 
 
-class RatioClaim(Sourced):
+class RatioClaim(BoundedClaim):
     """A bound on another recipe's metric over this one's: a speed-up, for a time."""
 
     ratio: str
     to: str
-    at_least: float | None = None
-    at_most: float | None = None
+    """The other recipe."""
 
 
 def _claim_kind(value: Any) -> str | None:

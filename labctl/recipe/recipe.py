@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
-
-from labctl.errors import PluginError, Problem, RecipeError, did_you_mean
+from labctl.errors import RecipeError, did_you_mean
 from labctl.project import Project
 from labctl.registry.card import (
     Architecture,
@@ -26,17 +22,14 @@ from labctl.registry.card import (
     Places,
     ScheduleCard,
 )
-from labctl.registry.config import Config
 from labctl.registry.registry import Loaded, Registry
 
 from . import catalogue
+from .check import Check, Path_
 from .document import Document, ScheduleBlock
 from .schedule import Constant, Schedule
 from .source import Node
 from .times import Clock
-
-C = TypeVar("C", bound=Card)
-Path_ = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,74 +71,6 @@ class Recipe:
         return f"{self.name}@{self.preset}" if self.preset else self.name
 
 
-@dataclass
-class _Check:
-    """Problems collected over a tree."""
-
-    tree: Node
-    problems: list[Problem] = field(default_factory=list)
-
-    def report(self, path: Path_, message: str, hint: str = "") -> None:
-        self.problems.append(Problem(message, str(self.tree.place(path)), hint))
-
-    def model(self, model: type[Config], data: Any, path: Path_) -> Any:
-        """`data` validated by `model`; None after reporting what is wrong."""
-        try:
-            return model.model_validate_json(json.dumps(data))
-        except ValidationError as error:
-            for details in error.errors():
-                self._report_pydantic(model, details, path)
-            return None
-
-    def _report_pydantic(self, model: type[BaseModel], details: ErrorDetails, path: Path_) -> None:
-        loc = tuple(part for part in details["loc"] if part != "[key]")
-        name = ".".join(str(part) for part in (*path, *loc)) or "the recipe"
-        message, hint = f"{name}: {_message(details)}", ""
-        if details["type"] == "extra_forbidden":
-            message = f"unknown field {name!r}"
-            hint = did_you_mean(str(loc[-1]), _fields(model, loc[:-1]))
-        elif details["type"] == "missing":
-            message = f"{name} is missing"
-            hint = _help(model, loc)
-        self.report((*path, *loc), message, hint)
-
-    def card(self, registry: Registry, kind: type[C], name: str, path: Path_, near: list[str]) -> tuple[C, Loaded] | None:
-        try:
-            return registry.find(kind, name, near=near)
-        except PluginError as error:
-            where = f"{error.where}: " if error.where else ""
-            self.report(path, where + error.message, error.hint)
-            return None
-
-
-def _message(details: ErrorDetails) -> str:
-    text = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    text = text.replace("Input should be", "should be").replace("Input", "value")
-    given = details["input"]
-    shown = "" if isinstance(given, dict | list) or details["type"] == "value_error" else f", not {given!r}"
-    return text + shown
-
-
-def _fields(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    """Names of the fields that the part of `model` at `loc` has."""
-    for part in loc:
-        info = model.model_fields.get(str(part))
-        inner = info.annotation if info else None
-        candidates = [inner, *getattr(inner, "__args__", ())]
-        found = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not found:
-            return []
-        model = found[0]
-    return [info.alias or name for name, info in model.model_fields.items()]
-
-
-def _help(model: type[BaseModel], loc: tuple[Any, ...]) -> str:
-    for name, info in model.model_fields.items():
-        if loc and (info.alias or name) == loc[-1]:
-            return info.description or ""
-    return ""
-
-
 def load(
     project: Project, registry: Registry, name: str, preset: str | None = None, overrides: tuple[str, ...] = ()
 ) -> Recipe:
@@ -157,7 +82,7 @@ def load(
     """
     file = catalogue.located(project, name)
     tree, plain = catalogue.resolved(project, file, preset, overrides)
-    check = _Check(tree)
+    check = Check(tree)
     document: Document | None = check.model(Document, tree.plain(), ())
     if document is None:
         _check_named_blocks(check, registry)
@@ -227,7 +152,7 @@ def _presets(project: Project, file: catalogue.RecipeFile) -> tuple[str, ...]:
     return tuple(presets.value) if presets is not None and isinstance(presets.value, dict) else ()
 
 
-def _check_named_blocks(check: _Check, registry: Registry) -> None:
+def _check_named_blocks(check: Check, registry: Registry) -> None:
     """Check what can be checked of the blocks when the recipe as a whole is not well formed."""
     for path, kind, naming in ((("model",), Architecture, "architecture"), (("data",), Dataset, "name")):
         block = check.tree.get(path[0])
@@ -237,7 +162,7 @@ def _check_named_blocks(check: _Check, registry: Registry) -> None:
 
 
 def _selected(
-    check: _Check,
+    check: Check,
     registry: Registry,
     kind: type[Card],
     name: str,
@@ -254,7 +179,7 @@ def _selected(
 
 
 def _schedule(
-    check: _Check, registry: Registry, block: ScheduleBlock | float | str, path: Path_, near: list[str]
+    check: Check, registry: Registry, block: ScheduleBlock | float | str, path: Path_, near: list[str]
 ) -> Schedule | None:
     if not isinstance(block, ScheduleBlock):
         return Constant(value=block)
@@ -262,7 +187,7 @@ def _schedule(
     return selected.config if selected else None
 
 
-def _spec(check: _Check, data: Selected | None, places: Places) -> DataSpec | None:
+def _spec(check: Check, data: Selected | None, places: Places) -> DataSpec | None:
     if data is None:
         return None
     try:
@@ -273,7 +198,7 @@ def _spec(check: _Check, data: Selected | None, places: Places) -> DataSpec | No
     return spec
 
 
-def _clock(check: _Check, document: Document, spec: DataSpec) -> Clock | None:
+def _clock(check: Check, document: Document, spec: DataSpec) -> Clock | None:
     total = spec.sizes["train"]
     left = total - document.data.val
     if left <= 0:
@@ -309,7 +234,7 @@ def _clock(check: _Check, document: Document, spec: DataSpec) -> Clock | None:
     return clock
 
 
-def _knobs(check: _Check, parts: list[Selected], spec: DataSpec) -> dict[str, Knob]:
+def _knobs(check: Check, parts: list[Selected], spec: DataSpec) -> dict[str, Knob]:
     """Every knob of the parts by name, with the learning rate, which all optimizers have."""
     knobs = {"lr": Knob("lr", 0.0, "learning rate of the optimizer, per step", low=0.0)}
     for part in parts:
@@ -322,7 +247,7 @@ def _knobs(check: _Check, parts: list[Selected], spec: DataSpec) -> dict[str, Kn
     return knobs
 
 
-def _check_measures(check: _Check, measures: Mapping[str, Selected | None], architecture: str) -> None:
+def _check_measures(check: Check, measures: Mapping[str, Selected | None], architecture: str) -> None:
     for name, part in measures.items():
         if part and part.card.only_for and architecture not in part.card.only_for:
             check.report(
@@ -331,7 +256,7 @@ def _check_measures(check: _Check, measures: Mapping[str, Selected | None], arch
 
 
 def _check_schedules(
-    check: _Check,
+    check: Check,
     document: Document,
     schedules: Mapping[str, Schedule | None],
     knobs: Mapping[str, Knob],

@@ -1,0 +1,1 @@
+"""Rows, statistics, claims, tables: from run folders and published bundles. No torch."""

@@ -1,0 +1,134 @@
+"""Bundles: finished runs as one JSON file that can be published and read back into a table."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from labctl.errors import RunError, UsageError
+from labctl.project import Project
+from labctl.store.atomic import write_text
+from labctl.store.run import Run
+
+from .result import Result, result_of
+
+FORMAT = 1
+MARKER = "labctl_bundle"
+"""The key under which a bundle says its format."""
+_PATH = re.compile(r"(?<![\w./~])~?/(?:[^\s/]+/)*([^\s/]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A published file and the results in it."""
+
+    name: str
+    """As messages call the file."""
+    results: tuple[Result, ...]
+
+
+def bundle(runs: Iterable[Run]) -> dict[str, Any]:
+    """What is published of `runs`: plans, provenance, curves, ledgers, but no host or folder names.
+
+    Raises:
+        UsageError: no run, or runs that have not come to their end.
+    """
+    found = list(runs)
+    unfinished = [run for run in found if not run.status.is_final]
+    if not found:
+        raise UsageError("no runs to bundle", hint="labctl bundle RUN... -o docs/results/NAME.json")
+    if unfinished:
+        names = ", ".join(f"{run.plan.name} ({run.status})" for run in unfinished)
+        raise UsageError(
+            f"only finished runs can be published: {names}",
+            hint="finish them with `labctl resume`, or name the finished ones: RECIPE/seed=N",
+        )
+    results = {result.key: result for result in map(result_of, found)}
+    ordered = sorted(results.values(), key=lambda r: (r.label, r.group, r.seed))
+    return {MARKER: FORMAT, "runs": [without_paths(r.model_dump(mode="json")) for r in ordered]}
+
+
+def without_paths(value: Any) -> Any:
+    """JSON with every absolute path in it cut down to its last part."""
+    if isinstance(value, str):
+        return _PATH.sub(r"\1", value)
+    if isinstance(value, dict):
+        return {name: without_paths(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [without_paths(part) for part in value]
+    return value
+
+
+def write_bundle(runs: Iterable[Run], path: Path) -> None:
+    """Write the bundle of `runs`, one line per run; the same runs give the same bytes."""
+    content = bundle(runs)
+    lines = [
+        json.dumps(run, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        for run in content["runs"]
+    ]
+    write_text(path, f'{{"{MARKER}":{FORMAT},"runs":[\n' + ",\n".join(lines) + "\n]}\n")
+
+
+def read_bundle(path: Path, shown: str = "") -> Bundle:
+    """Read a bundle back; `shown` is how messages call it.
+
+    Raises:
+        RunError: it cannot be read, is no bundle, or one of a format unknown here.
+    """
+    shown = shown or str(path)
+    content = _json(path, shown)
+    if not is_bundle(content):
+        raise RunError("not a bundle", where=shown, hint="labctl bundle RUN... -o FILE makes one")
+    if content[MARKER] != FORMAT:
+        raise RunError(
+            f"a bundle of format {content[MARKER]}; this labctl reads format {FORMAT}",
+            where=shown,
+            hint="read it with the labctl that wrote it, or bundle the runs again",
+        )
+    runs = content.get("runs")
+    if not isinstance(runs, list):
+        raise RunError("damaged: no list of runs", where=shown)
+    return Bundle(shown, tuple(_result(run, f"{shown}: run {n}") for n, run in enumerate(runs, 1)))
+
+
+def _result(run: Any, where: str) -> Result:
+    try:
+        return Result.model_validate_json(json.dumps(run))
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise RunError(f"damaged: {'; '.join(faults[:3])}{more}", where=where) from None
+
+
+def _json(path: Path, shown: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"cannot be read: {error.strerror}", where=shown) from None
+    except ValueError as error:
+        raise RunError(f"not JSON: {error}", where=shown) from None
+
+
+def is_bundle(content: Any) -> bool:
+    """Whether JSON claims to be a bundle."""
+    return isinstance(content, dict) and MARKER in content
+
+
+def published(project: Project, named: Sequence[Path] = ()) -> tuple[Bundle, ...]:
+    """The bundles `named`, and those in `docs/results/` of the project; other JSON is left alone.
+
+    Raises:
+        RunError: a bundle that cannot be read.
+    """
+    found = {path.resolve(): read_bundle(path, project.shown(path)) for path in named}
+    for path in sorted((project.root / "docs" / "results").glob("*.json")):
+        shown = project.shown(path)
+        if path.resolve() not in found and is_bundle(_json(path, shown)):
+            found[path.resolve()] = read_bundle(path, shown)
+    return tuple(found.values())

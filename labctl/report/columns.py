@@ -1,0 +1,283 @@
+"""From rows to cells: what each kind of column shows of each row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from labctl.errors import LabctlError, RecipeError, did_you_mean
+from labctl.store.status import Status
+
+from .grid import Cell, Heading
+from .quantity import DERIVED, is_percent, value_at
+from .rows import Row, listed_seeds
+from .statistics import Summary, paired, summary
+from .table import (
+    ColumnConfig,
+    FlopsColumn,
+    GapColumn,
+    MetricColumn,
+    ParametersColumn,
+    SpeedupColumn,
+    TimeColumn,
+    TokensColumn,
+    VerdictColumn,
+)
+from .verdicts import Word, flops_bound, incomparable, is_beyond, judge, values
+
+PLUS_MINUS = "\u00b1"
+NOT_COMPARABLE = "not comparable"
+_TIMES = ((7200.0, 3600.0, "h"), (120.0, 60.0, "min"), (0.0, 1.0, "s"))
+"""From this many seconds on, a column is shown in units of so many seconds."""
+_PREFIXES = ("", "k", "M", "G", "T", "P", "E")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Sets the columns of a table over `rows`."""
+
+    rows: Sequence[Row]
+    baseline: str | None
+    counterpart: Callable[[Row, str], Row]
+    """The row of another recipe that a row is compared with."""
+
+    def heading(self, column: ColumnConfig) -> Heading:
+        """The head of a column, with its unit."""
+        if isinstance(column, MetricColumn):
+            return Heading(column.label or _with_unit(column.metric))
+        if isinstance(column, TimeColumn):
+            return Heading(column.label or ("Wall time" if column.wall else "Training time"))
+        return Heading(column.label, is_figure=not isinstance(column, VerdictColumn))
+
+    def cells(self, column: ColumnConfig) -> list[Cell]:
+        """One cell per row."""
+        match column:
+            case MetricColumn():
+                return [_metric(column, row) for row in self.rows]
+            case GapColumn():
+                return [_seeds(row, "gap", column.digits) for row in self.rows]
+            case TimeColumn():
+                return self._times(column)
+            case SpeedupColumn():
+                return [self._speedup(row) for row in self.rows]
+            case FlopsColumn():
+                return self._counts("flops", "FLOP", 2)
+            case ParametersColumn():
+                return self._counts("parameters", "", 2)
+            case TokensColumn():
+                return [
+                    _constant(row, "tokens", lambda tokens: f"{tokens:.2f}") for row in self.rows
+                ]
+            case VerdictColumn():
+                return [self._verdicts(row) for row in self.rows]
+
+    def remark(self, column: ColumnConfig) -> str | None:
+        """What a reader must know to read the column."""
+        match column:
+            case MetricColumn() if column.pick:
+                extreme = "largest" if column.pick.extreme == "max" else "smallest"
+                heading = self.heading(column).text
+                return f"{heading}: at the evaluation where {column.pick.metric} is {extreme}"
+            case GapColumn():
+                return f"{column.label}: {DERIVED['gap']}"
+            case TimeColumn():
+                return f"{self.heading(column).text}: {DERIVED[column.quantity]}"
+            case SpeedupColumn():
+                return (
+                    f"{column.label}: training time of {self.baseline} over that of the row, "
+                    "paired by seed; bound: the ratio of their executed training FLOPs; SUSPECT: "
+                    "above the bound by more than one sd"
+                )
+            case FlopsColumn():
+                return f"{column.label}: {DERIVED['flops']}"
+            case TokensColumn():
+                return f"{column.label}: {DERIVED['tokens']}"
+            case VerdictColumn():
+                return (
+                    f"{column.label}: judged by the 95 % interval of Student's t for the mean of "
+                    "what is paired by seed: REPRODUCED within the claimed bound, REFUTED outside, "
+                    "else UNRESOLVED; a reference is a published value, not judged"
+                )
+            case _:
+                return None
+
+    def _times(self, column: TimeColumn) -> list[Cell]:
+        means = [
+            summary(list(v.values())).mean
+            for row in self.rows
+            if (v := values(row, column.quantity))
+        ]
+        largest = max(filter(math.isfinite, means), default=0.0)
+        seconds, unit = next((size, unit) for least, size, unit in _TIMES if largest >= least)
+        digits = 2 if unit == "h" else 1
+        cells = []
+        for row in self.rows:
+            if len(row.conditions) > 1:
+                kinds = "; ".join(map(str, row.conditions))
+                note = f"{row.recipe.label}: seeds were trained under different conditions: {kinds}"
+                cells.append(
+                    Cell(NOT_COMPARABLE, seeds=values(row, column.quantity), notes=(note,))
+                )
+            else:
+                cells.append(_seeds(row, column.quantity, digits, seconds, f" {unit}"))
+        return cells
+
+    def _speedup(self, row: Row) -> Cell:
+        assert self.baseline is not None, "checked when the table was read"
+        other = self.counterpart(row, self.baseline)
+        if (other.recipe.path, other.edition) == (row.recipe.path, row.edition):
+            return Cell("baseline")
+        pairs = paired(values(row, "time"), values(other, "time"))
+        if not pairs:
+            return _nothing(row, (_lacking(other),) if row.results else ())
+        if reason := incomparable(row, other):
+            return Cell(NOT_COMPARABLE, notes=(f"{row.recipe.label}: {reason}",))
+        ratios = {
+            seed: theirs / ours if ours else math.nan for seed, (ours, theirs) in pairs.items()
+        }
+        found = summary(list(ratios.values()))
+        bound = flops_bound(row, other)
+        text = _figure(found, row.expected, 2)
+        notes = []
+        if bound is None:
+            text += ", bound unknown"
+            notes.append(
+                f"{row.recipe.label}: FLOPs were not counted, so nothing bounds the speed-up"
+            )
+        else:
+            text += f", bound {bound:.2f}"
+        if is_beyond(list(ratios.values()), bound):
+            text += f" {Word.SUSPECT}"
+        elif bound is not None and found.sd is None and found.mean > bound:
+            notes.append(
+                f"{row.recipe.label}: above the bound, but one pair of seeds shows no spread"
+            )
+        numbers = _numbers(found, row.expected) | ({} if bound is None else {"bound": bound})
+        return Cell(text, numbers, ratios, tuple(notes))
+
+    def _counts(self, quantity: str, unit: str, digits: int) -> list[Cell]:
+        largest = max((v for row in self.rows for v in values(row, quantity).values()), default=0.0)
+        power = min(len(_PREFIXES) - 1, int(math.log10(largest) / 3)) if largest >= 1 else 0
+        prefix = f"{_PREFIXES[power]}{unit}"
+
+        def shown(value: float) -> str:
+            return f"{value / 1000**power:.{digits if power else 0}f} {prefix}".rstrip()
+
+        return [_constant(row, quantity, shown) for row in self.rows]
+
+    def _verdicts(self, row: Row) -> Cell:
+        verdicts = [
+            judge(name, claim, row, partial(self._claimed, row, name))
+            for name, claim in row.recipe.document.claims.items()
+        ]
+        if not verdicts:
+            return Cell("none")
+        here = [verdict for verdict in verdicts if verdict.word is not Word.ELSEWHERE]
+        plain = tuple(verdict.plain() for verdict in verdicts)
+        if not here:
+            about = {c.data or row.recipe.claims_data for c in row.recipe.document.claims.values()}
+            return Cell(f"claims are about {', '.join(sorted(about))}", claims=plain)
+        if not row.results:
+            return Cell("no result yet", claims=plain)
+        text = "; ".join(verdict.text for verdict in here)
+        return Cell(text, notes=tuple(verdict.detail for verdict in here), claims=plain)
+
+    def _claimed(self, row: Row, claim: str, recipe: str) -> Row:
+        try:
+            return self.counterpart(row, recipe)
+        except LabctlError as error:
+            where = str(row.recipe.tree.place(("claims", claim, "to")))
+            message = f"claims.{claim} compares with {recipe}: {error.message}"
+            raise RecipeError(message, where=where, hint=error.hint) from None
+
+
+def _with_unit(metric: str) -> str:
+    return f"{metric} (%)" if is_percent(metric) else metric
+
+
+def _metric(column: MetricColumn, row: Row) -> Cell:
+    pick = column.pick
+    if pick is None:
+        return _seeds(row, column.metric, column.digits)
+    found = {
+        seed: value
+        for seed, result in sorted(row.results.items())
+        if (value := value_at(result, column.metric, pick.extreme, pick.metric)) is not None
+    }
+    why = f"{column.metric} was not evaluated where {pick.metric} is best"
+    return _over_seeds(row, found, column.digits, why=why)
+
+
+def _seeds(row: Row, quantity: str, digits: int, scale: float = 1.0, unit: str = "") -> Cell:
+    """Mean and spread of a quantity over the row's seeds."""
+    why = f"no {quantity} was recorded"
+    if quantity not in DERIVED and not any(quantity in r.metrics for r in row.results.values()):
+        known = {name for result in row.results.values() for name in result.metrics}
+        why += f"; {did_you_mean(quantity, known)}"
+    return _over_seeds(row, values(row, quantity), digits, scale, unit, why)
+
+
+def _over_seeds(
+    row: Row,
+    found: dict[int, float],
+    digits: int,
+    scale: float = 1.0,
+    unit: str = "",
+    why: str = "",
+) -> Cell:
+    """`found` holds raw values; the text shows them divided by `scale`."""
+    lacking = sorted(row.results.keys() - found.keys())
+    notes = (f"{row.recipe.label}: {why} ({listed_seeds(lacking)})",) if lacking else ()
+    if not found:
+        return _nothing(row, notes)
+    raw = summary(list(found.values()))
+    shown = summary([value / scale for value in found.values()])
+    return Cell(
+        _figure(shown, row.expected, digits, unit), _numbers(raw, row.expected), found, notes
+    )
+
+
+def _constant(row: Row, quantity: str, shown: Callable[[float], str]) -> Cell:
+    """A figure that the plan decides, the same for every seed."""
+    found = values(row, quantity)
+    if not found:
+        lacks = f"{row.recipe.label}: no {quantity} were counted"
+        return _nothing(row, (lacks,) if row.results else ())
+    value = next(iter(found.values()))
+    uncounted = {
+        name for result in row.results.values() for name in result.ledger.get("uncounted", [])
+    }
+    notes: tuple[str, ...] = ()
+    if quantity == "flops" and uncounted:
+        notes = (
+            f"{row.recipe.label}: without {', '.join(sorted(uncounted))}, which nobody counts",
+        )
+    return Cell(shown(value), {"value": value}, found, notes)
+
+
+def _nothing(row: Row, notes: tuple[str, ...] = ()) -> Cell:
+    """A row without the figure: seeds are missing or diverged, or it was not recorded."""
+    if row.results:
+        return Cell("-", notes=notes)
+    diverged = len(row.seeds(Status.DIVERGED))
+    if diverged == row.expected:
+        return Cell(f"diverged ({diverged} of {diverged})")
+    return Cell(f"missing (0 of {row.expected})")
+
+
+def _lacking(other: Row) -> str:
+    return f"no seed in common with {other.recipe.label}; train: {other.command}"
+
+
+def _figure(found: Summary, expected: int, digits: int, unit: str = "") -> str:
+    """`94.01 +- 0.12 (n=3 of 5)`; without the spread for one value."""
+    spread = "" if found.sd is None else f" {PLUS_MINUS} {found.sd:.{digits}f}"
+    gone = f" of {expected}" if found.n < expected else ""
+    return f"{found.mean:.{digits}f}{spread}{unit} (n={found.n}{gone})"
+
+
+def _numbers(found: Summary, expected: int) -> dict[str, float]:
+    spread = {} if found.sd is None else {"sd": found.sd}
+    return {"mean": found.mean, **spread, "n": found.n, "of": expected}

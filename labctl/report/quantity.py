@@ -1,0 +1,82 @@
+"""What a table or a claim can ask of a run: metrics of its journal, and what follows from it."""
+
+from __future__ import annotations
+
+import math
+
+from .result import Result
+
+GAP = ("train/clean/acc", "test/acc")
+"""Accuracy on training examples without augmentation, and on the test set."""
+CLOCKED = ("time", "wall")
+"""Quantities that a clock measured: comparable only between equal conditions."""
+DERIVED = {
+    "time": "steps times mean step time, without compilation and evaluation",
+    "wall": "from beginning to end, evaluation and all",
+    "gap": "accuracy on clean training examples minus test accuracy, in points",
+    "flops": "executed, forward and backward, 2 per multiply-accumulate",
+    "parameters": "of the model",
+    "tokens": "tokens alive, mean over blocks and steps",
+}
+
+
+def is_percent(name: str) -> bool:
+    """Accuracies are fractions in a journal, and percent in tables and claims."""
+    return name.endswith("acc")
+
+
+def difference_unit(name: str) -> str:
+    """Unit of a difference between two values of `name`, with a space before it."""
+    if is_percent(name) or name == "gap":
+        return " points"
+    return " s" if name in CLOCKED else ""
+
+
+def value_of(result: Result, name: str) -> float | None:
+    """The value of one run, accuracies in percent; None if it was not recorded."""
+    match name:
+        case "time":
+            rate = result.seconds_per_step
+            return None if rate is None else rate * result.steps
+        case "wall":
+            return result.wall_seconds
+        case "gap":
+            train, test = (value_of(result, metric) for metric in GAP)
+            return None if train is None or test is None else train - test
+        case "flops":
+            flops = result.ledger.get("train_flops")
+            return None if flops is None else float(flops)
+        case "parameters":
+            return None if result.parameters is None else float(result.parameters)
+        case "tokens":
+            return _mean_tokens(result)
+        case _:
+            value = result.metrics.get(name)
+            return None if value is None else _scaled(name, value)
+
+
+def value_at(result: Result, name: str, pick: str, by: str) -> float | None:
+    """The value of metric `name` at the evaluation where metric `by` was largest, or smallest.
+
+    `pick` is `max` or `min`; the first of several equal ones counts. None if it was not evaluated
+    then.
+    """
+    chooser, chosen = result.evaluations.get(by), result.evaluations.get(name)
+    finite = [value for value in chooser.values if math.isfinite(value)] if chooser else []
+    if chooser is None or chosen is None or not finite:
+        return None
+    best = max(finite) if pick == "max" else min(finite)
+    value = chosen.at(chooser.steps[chooser.values.index(best)])
+    return None if value is None else _scaled(name, value)
+
+
+def _scaled(name: str, value: float) -> float:
+    return 100 * value if is_percent(name) else value
+
+
+def _mean_tokens(result: Result) -> float | None:
+    known = [phase for phase in result.phases if "tokens_mean" in phase.realised]
+    steps = sum(phase.end - phase.start for phase in known)
+    if not steps or len(known) < len(result.phases):
+        return None
+    return sum(phase.realised["tokens_mean"] * (phase.end - phase.start) for phase in known) / steps

@@ -1,0 +1,216 @@
+"""A grid as text: for a terminal, Markdown, LaTeX, CSV, JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import shutil
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+from labctl.errors import UsageError, did_you_mean
+
+from .grid import Cell, Grid
+
+WIDTH = 120
+"""Characters in a line where the output is no terminal."""
+_BREAKS = re.compile(r" (?=\()|(?<=[,;]) ")
+"""Where a line that is too long is broken without parting what belongs together."""
+
+
+def render(grid: Grid, form: str) -> str:
+    """The grid in one of `FORMATS`, without a newline at its end.
+
+    Raises:
+        UsageError: no such format.
+    """
+    if form not in FORMATS:
+        raise UsageError(f"no format {form!r}", hint=did_you_mean(form, FORMATS))
+    return FORMATS[form](grid)
+
+
+def terminal(grid: Grid) -> str:
+    """For reading: as wide as the terminal, without colours."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    width = shutil.get_terminal_size((WIDTH, 24)).columns
+    texts = [[_marked(grid, cell) for cell in row.cells] for row in grid.rows]
+    if sum(max(map(len, column)) + 2 for column in zip(*texts, strict=True)) > width:
+        texts = [[_BREAKS.sub("\n", text) for text in row] for row in texts]
+    table = Table(title=Text(grid.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in grid.headings:
+        justify: Literal["left", "right"] = "right" if heading.is_figure else "left"
+        table.add_column(Text(heading.text), justify=justify, overflow="fold")
+    for row in texts:
+        table.add_row(*map(Text, row))
+    printed = io.StringIO()
+    console = Console(file=printed, width=width, color_system=None)
+    console.print(table, *(Text(line) for line in [*_numbered(grid), *grid.remarks]), sep="\n")
+    return "\n".join(line.rstrip() for line in printed.getvalue().splitlines()).rstrip()
+
+
+def markdown(grid: Grid) -> str:
+    """A table as GitHub reads it, what qualifies it below."""
+    cells = [[_marked(grid, cell) for cell in row.cells] for row in grid.rows]
+    heads = [heading.text for heading in grid.headings]
+    rule = ["---:" if heading.is_figure else ":---" for heading in grid.headings]
+    below = [f"- {_in_markdown(line)}" for line in [*_numbered(grid), *grid.remarks]]
+    lines = [_line(map(_in_markdown, heads)), _line(rule)]
+    lines += [_line(map(_in_markdown, row)) for row in cells]
+    return "\n".join([f"**{_in_markdown(grid.title)}**", "", *lines, "", *below])
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _in_markdown(text: str) -> str:
+    return re.sub(r"([|*<`\\])", r"\\\1", " ".join(text.split()))
+
+
+def latex(grid: Grid) -> str:
+    """A floating table with the rules of booktabs."""
+    columns = "".join("r" if heading.is_figure else "l" for heading in grid.headings)
+    heads = " & ".join(_in_latex(heading.text) for heading in grid.headings)
+    rows = [" & ".join(_latex_cell(grid, cell) for cell in row.cells) for row in grid.rows]
+    notes = [
+        rf"\textsuperscript{{{number}}}~{_in_latex(note)}\par"
+        for number, note in enumerate(grid.notes, 1)
+    ]
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_in_latex(grid.title)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            rf"{heads} \\",
+            r"\midrule",
+            *(rf"{row} \\" for row in rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\par\medskip",
+            r"\begin{minipage}{\linewidth}\footnotesize",
+            *notes,
+            *(rf"{_in_latex(remark)}\par" for remark in grid.remarks),
+            r"\end{minipage}",
+            r"\end{table}",
+        ]
+    )
+
+
+def _latex_cell(grid: Grid, cell: Cell) -> str:
+    numbers = ",".join(map(str, grid.numbers_of(cell)))
+    return _in_latex(cell.text) + (rf"\textsuperscript{{{numbers}}}" if numbers else "")
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$",
+    "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    # after \\ a bracket would be the optional argument of the line break
+    "[": "{[}", "]": "{]}",
+    "\u00b1": r"$\pm$", "\u00d7": r"$\times$", "\u2212": "$-$", "\u2264": r"$\le$",
+    "\u2265": r"$\ge$", "\u2192": r"$\to$", "\u00b7": r"$\cdot$",
+}  # fmt: skip
+
+
+def _in_latex(text: str) -> str:
+    line = " ".join(text.split())
+    escaped = "".join(_LATEX.get(letter) or _greek(letter) or letter for letter in line)
+    return escaped.replace("--", "-{}-")  # two hyphens are a dash, and no option of a command
+
+
+def _greek(letter: str) -> str | None:
+    """The mathematical symbol of a small Greek letter; None for any other."""
+    name = unicodedata.name(letter, "")
+    if letter.isascii() or not name.startswith("GREEK SMALL LETTER ") or " WITH " in name:
+        return None
+    word = name.removeprefix("GREEK SMALL LETTER ").lower()
+    return {"omicron": "o", "final sigma": r"$\varsigma$"}.get(
+        word, rf"$\{word.replace('lamda', 'lambda')}$"
+    )
+
+
+def separated(grid: Grid) -> str:
+    """CSV, a line per row: the cells as shown, then their raw figures in columns of their own."""
+    heads = ["row", *(heading.text for heading in grid.headings[1:])]
+    names = [
+        (place, name)
+        for place in range(len(heads))
+        for name in dict.fromkeys(name for row in grid.rows for name in row.cells[place].numbers)
+    ]
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(
+        [*heads, *(f"{heads[place]} {name}" for place, name in names), "recipe", "notes"]
+    )
+    for row in grid.rows:
+        figures = [row.cells[place].numbers.get(name, "") for place, name in names]
+        notes = dict.fromkeys(note for cell in row.cells for note in cell.notes)
+        texts = [cell.text for cell in row.cells]
+        writer.writerow([*texts, *figures, row.facts["recipe"], " | ".join(notes)])
+    return written.getvalue().rstrip("\n")
+
+
+def as_json(grid: Grid) -> str:
+    """Everything: text, raw figures, values by seed, verdicts. What is not finite is a string."""
+    rows = [
+        {
+            **row.facts,
+            "label": row.cells[0].text,
+            "notes": list(row.cells[0].notes),
+            "cells": [_plain(cell) for cell in row.cells[1:]],
+        }
+        for row in grid.rows
+    ]
+    columns = [heading.text for heading in grid.headings[1:]]
+    content = {
+        "table": grid.name, "title": grid.title, "columns": columns, "rows": rows,
+        "remarks": list(grid.remarks),
+    }  # fmt: skip
+    return json.dumps(_finite(content), indent=1, allow_nan=False)
+
+
+def _plain(cell: Cell) -> dict[str, Any]:
+    optional: dict[str, Any] = {
+        "figures": dict(cell.numbers),
+        "seeds": {str(seed): value for seed, value in cell.seeds.items()},
+        "claims": [dict(claim) for claim in cell.claims],
+        "notes": list(cell.notes),
+    }
+    return {"text": cell.text, **{name: value for name, value in optional.items() if value}}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list) else value
+
+
+def _marked(grid: Grid, cell: Cell) -> str:
+    """The cell's text with the numbers of its footnotes."""
+    return " ".join([cell.text, *(f"[{number}]" for number in grid.numbers_of(cell))])
+
+
+def _numbered(grid: Grid) -> list[str]:
+    return [f"[{number}] {note}" for number, note in enumerate(grid.notes, 1)]
+
+
+FORMATS: Mapping[str, Callable[[Grid], str]] = {
+    "terminal": terminal,
+    "markdown": markdown,
+    "latex": latex,
+    "csv": separated,
+    "json": as_json,
+}

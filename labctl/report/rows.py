@@ -1,0 +1,229 @@
+"""Rows: a recipe with its preset and data, and the results of its seeds. Read from files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from labctl.errors import RunError
+from labctl.plan.derive import plans
+from labctl.plan.plan import Plan
+from labctl.project import Project
+from labctl.recipe.recipe import Recipe, load
+from labctl.registry.registry import Registry
+from labctl.store.run import Run, all_runs, run_of
+from labctl.store.status import Status
+
+from .bundle import Bundle, without_paths
+from .result import Conditions, Result, result_of
+
+_LISTED = 5
+"""Differences between plans that a note lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A seed without a result."""
+
+    status: Status | None
+    """None: never begun."""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What there is of one recipe."""
+
+    recipe: Recipe
+    results: Mapping[int, Result]
+    """By seed: the runs that are done."""
+    absent: Mapping[int, Absent]
+    """By seed: the others, diverged ones among them."""
+    bundles: Mapping[int, str] = field(default_factory=dict)
+    """By seed: the bundle that a result comes from, if from one."""
+    edition: str = ""
+    """Of a row of published results that the recipe as it is now would not repeat: their bundle."""
+
+    @property
+    def data(self) -> str:
+        return self.recipe.document.data.name
+
+    @property
+    def expected(self) -> int:
+        """Seeds that the row should have."""
+        return len(self.results) + len(self.absent)
+
+    def seeds(self, *statuses: Status | None) -> list[int]:
+        """Seeds without a result that are in one of `statuses`."""
+        return sorted(seed for seed, absent in self.absent.items() if absent.status in statuses)
+
+    @property
+    def command(self) -> str:
+        """Trains what the row lacks."""
+        preset = f" --preset {self.recipe.preset}" if self.recipe.preset else ""
+        return f"labctl run {self.recipe.name}{preset}"
+
+    @property
+    def conditions(self) -> tuple[Conditions, ...]:
+        """Those that the row's results were trained under, each once."""
+        found = (c for result in self.results.values() for c in result.conditions)
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def train_flops(self) -> float | None:
+        """Executed by the training of one seed; None if they were not counted."""
+        ledgers = (result.ledger for result in self.results.values())
+        counts = (ledger["train_flops"] for ledger in ledgers if "train_flops" in ledger)
+        return next(map(float, counts), None)
+
+    def notes(self) -> Iterator[str]:
+        """What a reader must know: seeds that are missing, results that come from elsewhere."""
+        for seed in self.seeds(Status.DIVERGED):
+            yield f"diverged: seed {seed} ({self.absent[seed].message or 'no reason recorded'})"
+        for seed in self.seeds(Status.FAILED):
+            first = (self.absent[seed].message.splitlines() or ["no reason recorded"])[0]
+            yield f"failed: seed {seed} ({first}); again: {self.command}"
+        for status in (Status.RUNNING, Status.STOPPED, Status.LOST):
+            if seeds := self.seeds(status):
+                then = "" if status is Status.RUNNING else f"; go on: {self.command}"
+                yield f"{status.lower()}: {listed_seeds(seeds)}{then}"
+        if seeds := self.seeds(None, Status.PENDING):
+            yield f"missing: {listed_seeds(seeds)}; train: {self.command}"
+        yield from self._published_notes()
+
+    def _published_notes(self) -> Iterator[str]:
+        for name in sorted(set(self.bundles.values())):
+            seeds = sorted(seed for seed, bundle in self.bundles.items() if bundle == name)
+            found = [self.results[seed] for seed in seeds if seed in self.results]
+            hardware = "; ".join(dict.fromkeys(str(c) for r in found for c in r.conditions))
+            versions = ", ".join(sorted({r.provenance.labctl or "unknown" for r in found}))
+            dates = ", ".join(sorted({result.ended for result in found}))
+            yield (
+                f"published in {name}: {listed_seeds(seeds)}, n={len(found)}, "
+                f"on {hardware or 'unknown hardware'}, labctl {versions}, {dates}"
+            )
+        if self.edition:
+            changed = _changed(self)
+            yield (
+                f"published before the recipe changed ({', '.join(changed) or 'its group'}); "
+                f"as it is now it has no result here: {self.command}"
+            )
+
+
+def listed_seeds(seeds: Sequence[int]) -> str:
+    """`seed 3`, `seeds 3, 4`."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def _changed(row: Row) -> list[str]:
+    """Fields of the published plan that differ from the recipe as it is now."""
+    now = _flat(without_paths(plans(row.recipe)[0].work.model_dump(mode="json", by_alias=True)))
+    then = _flat(next(iter(row.results.values())).work) if row.results else now
+    names = [
+        n for n in sorted(now.keys() | then.keys()) if now.get(n) != then.get(n) and n != "seed"
+    ]
+    more = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
+    return names[:_LISTED] + more
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        parts = (_flat(part, f"{path}.{name}" if path else name) for name, part in value.items())
+        return {name: leaf for part in parts for name, leaf in part.items()}
+    return {path: value}
+
+
+class Rows:
+    """The rows of a project under one preset, each read once."""
+
+    def __init__(
+        self, project: Project, registry: Registry, preset: str | None, bundles: Sequence[Bundle]
+    ) -> None:
+        self.project, self.registry, self.preset, self.bundles = project, registry, preset, bundles
+        self._known: dict[str, tuple[Row, ...]] = {}
+
+    def of(self, recipe: str) -> tuple[Row, ...]:
+        """The recipe's row; before the recipe last changed, others may have been published.
+
+        Raises:
+            UsageError, RecipeError: no such recipe, or a faulty one.
+        """
+        if recipe not in self._known:
+            self._known[recipe] = self._rows(load(self.project, self.registry, recipe, self.preset))
+        return self._known[recipe]
+
+    def counterpart(self, row: Row, recipe: str) -> Row:
+        """The row of `recipe` to compare `row` with: of the same edition where there is one."""
+        rows = self.of(recipe)
+        return next((other for other in rows if other.edition == row.edition), rows[0])
+
+    def _rows(self, recipe: Recipe) -> tuple[Row, ...]:
+        by_seed = {plan.work.seed: plan for plan in plans(recipe)}
+        group = next(iter(by_seed.values())).group
+        ours = [
+            (bundle.name, result)
+            for bundle in self.bundles
+            for result in bundle.results
+            if result.label == recipe.label and result.data == recipe.document.data.name
+        ]
+        results, absent = self._own(by_seed)
+        bundles: dict[int, str] = {}
+        for name, result in ours:
+            seed = result.seed
+            decided = seed in results or (seed in absent and absent[seed].status is Status.DIVERGED)
+            if result.group == group and not decided:
+                absent.pop(seed, None)
+                _sort_in(result, results, absent)
+                bundles[seed] = name
+        now = Row(recipe, results, absent, bundles)
+        earlier = [
+            _edition(recipe, name, found, [r for n, r in ours if (n, r.group) == (name, found)])
+            for name, found in dict.fromkeys((name, result.group) for name, result in ours)
+            if found != group
+        ]
+        has_any = results or any(gone.status is not None for gone in absent.values())
+        return (now, *earlier) if has_any or not earlier else tuple(earlier)
+
+    def _own(self, by_seed: Mapping[int, Plan]) -> tuple[dict[int, Result], dict[int, Absent]]:
+        results: dict[int, Result] = {}
+        absent: dict[int, Absent] = {}
+        for seed, plan in by_seed.items():
+            run = self._run_with(plan)
+            status = run.status if run else None
+            if run is None or status is not Status.DONE:
+                message = str((run.end or {}).get("message", "")) if run else ""
+                absent[seed] = Absent(status, message)
+            else:
+                results[seed] = result_of(run)
+        return results, absent
+
+    def _run_with(self, plan: Plan) -> Run | None:
+        """The run with the plan's key: in its own place, or under another recipe's name."""
+        own = run_of(self.project, plan)
+        try:
+            if own.plan.key == plan.key:
+                return own
+        except RunError:
+            pass
+        return self._by_key.get(plan.key)
+
+    @cached_property
+    def _by_key(self) -> dict[str, Run]:
+        return {run.plan.key: run for run in all_runs(self.project)}
+
+
+def _sort_in(result: Result, results: dict[int, Result], absent: dict[int, Absent]) -> None:
+    if result.status is Status.DONE:
+        results[result.seed] = result
+    else:
+        absent[result.seed] = Absent(result.status, result.message)
+
+
+def _edition(recipe: Recipe, name: str, group: str, found: Sequence[Result]) -> Row:
+    results: dict[int, Result] = {}
+    absent: dict[int, Absent] = {}
+    for result in found:
+        _sort_in(result, results, absent)
+    return Row(recipe, results, absent, {result.seed: name for result in found}, edition=name)
