@@ -27,7 +27,7 @@ def sync(
     runs = [run for name in names for run in find_runs(project, name)] if names else list(all_runs(project))
     deliveries = deliver_all(project, runs)
     if as_json:
-        print_json([{"run": d.run.plan.name, "sent": d.sent, "remaining": d.remaining} for d in deliveries])
+        print_json([{"run": str(d.folder), "sent": d.sent, "remaining": d.remaining, "note": d.note} for d in deliveries])
         return
     sent = sum(d.sent for d in deliveries)
     typer.echo(f"{len(deliveries)} runs, {sent} metric values sent")

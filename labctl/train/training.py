@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -68,7 +69,6 @@ class Training:
         faults = self._restore()
         self.journal = self._begin(facts, faults)
         self._saved_at = time.monotonic()
-        self._opened_at = time.perf_counter()
 
     def _averaged(self) -> AveragedModel | None:
         if self.work.ema is None:
@@ -97,11 +97,21 @@ class Training:
         with self.arithmetic.active():
             for _ in range(min(steps, self.work.steps - self.step)):
                 self._note_phase()
-                self._count(self._one_step())
+                with self._timed():
+                    self._count(self._one_step())
                 if self.step % self.plan.runtime.log_every == 0 or self.step == self.work.steps:
                     self._close_window()
                 if self.work.is_evaluated(self.step):
                     self._evaluate()
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Add what passes meanwhile to the step time: nothing else of this or another run does."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.window.seconds += time.perf_counter() - began
 
     def _one_step(self) -> Metrics:
         seed_global(self.work.seed, "dropout", self.step)
@@ -152,26 +162,26 @@ class Training:
         return realised
 
     def _close_window(self) -> None:
-        means = self.window.means()
-        self.window.seconds += time.perf_counter() - self._opened_at
+        with self._timed():
+            means = self.window.means()  # waits for the device
         values = {f"train/{name}": value for name, value in means.items()}
         knobs = self.board.values(self.step - 1)
         values |= {f"knob/{name}": float(value) for name, value in knobs.items() if not isinstance(value, str)}
         seconds, steps = self.window.seconds, self.window.steps
         self.journal.metrics(self.step, values, seconds=seconds, steps=steps)
+        self._latest_rate = seconds / steps
         self.window = Window()
-        self._opened_at = time.perf_counter()
         if not all(np.isfinite(value) for value in means.values()):
             bad = ", ".join(name for name, value in means.items() if not np.isfinite(value))
             raise Diverged(f"{bad} stopped being finite within steps {self.step - steps} to {self.step}")
 
     def _evaluate(self) -> None:
-        """Evaluate on the held-out split; at the end on every split, keeping predictions."""
-        self._pause()
+        """Evaluate on the held-out splits; at the end on training too, keeping predictions."""
+        self._settle()
         is_last = self.is_trained
-        names = ["val"] if "val" in self.splits else [n for n in ("test",) if n in self.splits]
-        if is_last:
-            names = [n for n in ("val", "test", "train") if n in self.splits and (n != "train" or self.work.evaluate.train)]
+        names = [name for name in ("val", "test") if name in self.splits]
+        if is_last and self.work.evaluate.train:
+            names.append("train")
         values: dict[str, float] = {}
         kept: dict[str, Evaluation] = {}
         for name in names:
@@ -185,7 +195,6 @@ class Training:
                 values |= {f"{prefix}/as_trained/{metric}": value for metric, value in result.metrics.items()}
         self.journal.metrics(self.step, values)
         self._evaluated = (self.step, kept)
-        self._opened_at = time.perf_counter()
 
     def _evaluation(self, batches: Batches, knobs: Mapping[str, Any], keep: bool) -> Evaluation:
         seed_global(self.work.seed, "evaluate", self.step)
@@ -193,19 +202,17 @@ class Training:
         size = self.work.evaluate.batch_size
         return evaluate(model, batches, self.objective, knobs, self.arithmetic, size, keep_predictions=keep)
 
-    def _pause(self) -> None:
-        """Stop the step clock: what follows is not training."""
+    def _settle(self) -> None:
+        """Let the device finish the steps it was given, on their time: what follows is not training."""
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.window.seconds += time.perf_counter() - self._opened_at
-        self._opened_at = time.perf_counter()
+            with self._timed():
+                torch.cuda.synchronize(self.device)
 
     @property
     def seconds_per_step(self) -> float | None:
-        """Of the steps since the last window was closed, or of that window; None before the second step."""
-        if self.window.steps > 1:
-            seconds = self.window.seconds + time.perf_counter() - self._opened_at
-            self._latest_rate = seconds / self.window.steps
+        """Of the window before this one, or of this one if it is the first; None before the second step."""
+        if self._latest_rate is None and self.window.steps > 1:
+            return self.window.seconds / self.window.steps
         return self._latest_rate
 
     @property
@@ -214,7 +221,7 @@ class Training:
 
     def checkpoint(self) -> None:
         """Make everything up to this step durable."""
-        self._pause()
+        self._settle()
         state = {
             "key": self.plan.key,
             "step": self.step,
@@ -228,7 +235,6 @@ class Training:
         checkpoint.save(self.run.checkpoint_path, state)
         self.journal.record("checkpoint", self.step)
         self._saved_at = time.monotonic()
-        self._opened_at = time.perf_counter()
 
     def _restore(self) -> list[str]:
         state, faults = checkpoint.load(self.run.checkpoint_path)
