@@ -26,16 +26,22 @@ if TYPE_CHECKING:
 
 
 class AdamWConfig(Config):
+    """Moments of AdamW."""
+
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
 
 
 class SGDConfig(Config):
+    """Momentum of SGD."""
+
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
 
 
 class CrossEntropyConfig(Config):
+    """Cross-entropy, smoothed and weighed."""
+
     smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Label smoothing (Szegedy et al. 2016)."""
     weight: float = Field(default=1.0, gt=0)
@@ -67,7 +73,12 @@ def _cross_entropy(config: CrossEntropyConfig, spec: DataSpec) -> Term:
 
 def _published(data: published.Published, summary: str) -> Dataset:
     return Dataset(
-        name=data.facts.name, summary=summary, spec=data.spec, load=data.load, missing=data.missing, fetch=data.fetch
+        name=data.facts.name,
+        summary=summary,
+        spec=data.spec,
+        load=data.load,
+        missing=data.missing,
+        fetch=data.fetch,
     )
 
 
@@ -101,11 +112,16 @@ _DATA: tuple[Card, ...] = (
 )
 
 _TRAINING: tuple[Card, ...] = (
-    LearnerCard(name="backprop", summary="back-propagation of the sum of the loss terms", build=_backprop),
+    LearnerCard(
+        name="backprop", summary="back-propagation of the sum of the loss terms", build=_backprop
+    ),
     OptimizerCard(name="adamw", summary="AdamW, fused", config=AdamWConfig, build=_adamw),
     OptimizerCard(name="sgd", summary="SGD with momentum, fused", config=SGDConfig, build=_sgd),
     LossTerm(
-        name="cross_entropy", summary="over classes or tokens", config=CrossEntropyConfig, build=_cross_entropy
+        name="cross_entropy",
+        summary="over classes or tokens",
+        config=CrossEntropyConfig,
+        build=_cross_entropy,
     ),
 )
 

@@ -48,7 +48,9 @@ class RecipeError(LabctlError):
 
     exit_code = 2
 
-    def __init__(self, problems: Sequence[Problem] | str, *, where: str = "", hint: str = "") -> None:
+    def __init__(
+        self, problems: Sequence[Problem] | str, *, where: str = "", hint: str = ""
+    ) -> None:
         if isinstance(problems, str):
             problems = [Problem(problems, where, hint)]
         self.problems = tuple(problems)
@@ -74,7 +76,8 @@ class PartialError(LabctlError):
 
 
 class EnvironmentProblem(LabctlError):
-    """The machine lacks something: data, a device, disk space, a writable folder, a tracking store."""
+    """The machine lacks something: data, a device, disk space, a writable folder, a tracking
+    store."""
 
     exit_code = 6
 

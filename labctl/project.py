@@ -40,7 +40,8 @@ class Project:
         return (*roots, self.root / "data", cache / "labctl" / "data")
 
     def shown(self, path: Path) -> str:
-        """`path` as the user would type it: relative to the working folder where that is shorter."""
+        """`path` as the user would type it: relative to the working folder where that is
+        shorter."""
         try:
             return str(path.relative_to(Path.cwd()))
         except ValueError:

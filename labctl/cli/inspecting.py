@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -10,22 +11,24 @@ from labctl.errors import PluginError, RecipeError, UsageError
 
 from .session import AsJson, Preset, RecipeName, RunName, _recipe_names, open_project, print_json
 
-LISTS = ("recipes", "presets", "plugins", "architectures", "datasets", "learners", "losses", "optimizers",
-         "schedules", "measurements", "tables", "runs")  # fmt: skip
+LISTS = ("recipes", "presets", "plugins", "architectures", "datasets", "learners", "losses",
+         "optimizers", "schedules", "measurements", "tables", "runs")  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
-    for verb in (validate, plan):
+    """Add the verbs to `app`."""
+    recipes: tuple[Callable[..., None], ...] = (validate, plan, schema)
+    for verb in recipes:
         app.command(rich_help_panel="Recipes")(verb)
-    for verb in (ls, show, status, logs):
+    looking: tuple[Callable[..., None], ...] = (ls, show, status, logs, doctor)
+    for verb in looking:
         app.command(rich_help_panel="Look")(verb)
-    app.command(rich_help_panel="Recipes")(schema)
-    app.command(rich_help_panel="Look")(doctor)
 
 
 def validate(
     recipes: Annotated[
-        list[str], typer.Argument(metavar="RECIPE... [FIELD=VALUE...]", autocompletion=_recipe_names)
+        list[str],
+        typer.Argument(metavar="RECIPE... [FIELD=VALUE...]", autocompletion=_recipe_names),
     ],
     preset: Preset = None,
     as_json: AsJson = False,
@@ -50,7 +53,11 @@ def validate(
                 plans(recipe)
                 checked.append(recipe.label)
                 if preset is None:
-                    wanted += [other for other in recipe.presets if other not in seen and other not in wanted]
+                    wanted += [
+                        other
+                        for other in recipe.presets
+                        if other not in seen and other not in wanted
+                    ]
             except RecipeError as error:
                 problems[label] = list(error.problems)
     if as_json:
@@ -72,10 +79,13 @@ def plan(
     name: RecipeName,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE...]")] = None,
     preset: Preset = None,
-    cost: Annotated[bool, typer.Option("--cost", help="Add parameters, FLOPs by phase and a time estimate.")] = False,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Add parameters, FLOPs by phase and a time estimate.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a recipe comes to: its runs, its schedules as they will be realised, what is done already."""
+    """Show what a recipe comes to: its runs, its schedules as they will be realised, what is done
+    already."""
     from labctl.plan.derive import plans
     from labctl.recipe.recipe import load
     from labctl.store.run import run_of
@@ -151,22 +161,35 @@ def _recipes(project: Any) -> list[dict[str, Any]]:
         try:
             tree = composed(project, file)
         except RecipeError as error:
-            rows.append({"name": file.name, "title": f"cannot be read: {error.problems[0].message}", "presets": ""})
+            rows.append(
+                {
+                    "name": file.name,
+                    "title": f"cannot be read: {error.problems[0].message}",
+                    "presets": "",
+                }
+            )
             continue
         title, presets = tree.get("title"), tree.get("presets")
         names = list(presets.value) if presets and isinstance(presets.value, dict) else []
-        rows.append({"name": file.name, "title": title.value if title else "", "presets": ", ".join(names)})
+        rows.append(
+            {
+                "name": file.name,
+                "title": str(title.value) if title else "",
+                "presets": ", ".join(names),
+            }
+        )
     return rows
 
 
 def show(name: RunName, as_json: AsJson = False) -> None:
-    """Everything about a run: plan, progress, results, where it came from. Of a recipe: its text, flattened."""
+    """Everything about a run: plan, progress, results, where it came from. Of a recipe: its text,
+    flattened."""
     from labctl.recipe.catalogue import listed
     from labctl.store.run import find_runs
 
     from .pictures import print_run
 
-    project, registry = open_project()
+    project, _ = open_project()
     try:
         found = find_runs(project, name)
     except UsageError:
@@ -199,19 +222,28 @@ def _run_json(run: Any) -> dict[str, Any]:
 
 
 def status(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="All runs if none is named.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN...]", help="All runs if none is named.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """State of runs, read from their folders."""
     from labctl.store.run import all_runs, find_runs
 
     project, _ = open_project()
-    found = [run for name in names for run in find_runs(project, name)] if names else list(all_runs(project))
+    found = (
+        [run for name in names for run in find_runs(project, name)]
+        if names
+        else list(all_runs(project))
+    )
     rows = []
     for run in found:
         plan, state = run.plan, run.status
         journal = run.journal
-        step = max([int(run.progress.get("step", 0)), *(record.step for record in journal.records)], default=0)
+        step = max(
+            [int(run.progress.get("step", 0)), *(record.step for record in journal.records)],
+            default=0,
+        )
         rows.append(
             {
                 "run": f"{plan.label}/seed={plan.work.seed}",
@@ -219,7 +251,9 @@ def status(
                 "status": str(state),
                 "step": f"{min(step, plan.work.steps)}/{plan.work.steps}",
                 "test acc": journal.last.get("test/acc", journal.last.get("val/acc")),
-                "note": str((run.end or {}).get("message", "")).splitlines()[0] if (run.end or {}).get("message") else "",
+                "note": str((run.end or {}).get("message", "")).splitlines()[0]
+                if (run.end or {}).get("message")
+                else "",
             }
         )
     if as_json:
@@ -234,7 +268,9 @@ def status(
 
 def logs(
     name: RunName,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing while the run is trained.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on printing while the run is trained.")
+    ] = False,
 ) -> None:
     """What a run's worker printed."""
     import time
@@ -275,7 +311,9 @@ def schema(
 
 
 def doctor(
-    plugin: Annotated[str | None, typer.Option("--plugin", help="Import one plugin and show its traceback.")] = None,
+    plugin: Annotated[
+        str | None, typer.Option("--plugin", help="Import one plugin and show its traceback.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check the machine: device, data, plugins, runs, tracking store."""
@@ -293,7 +331,10 @@ def doctor(
             raise
         typer.echo(f"{plugin}: {', '.join(f'{card.kind} {card.name}' for card in loaded.cards)}")
         return
-    rows = [{"check": c.name, "state": "ok" if c.is_good else "PROBLEM", "detail": c.detail} for c in checks(project, registry)]
+    rows = [
+        {"check": c.name, "state": "ok" if c.is_good else "PROBLEM", "detail": c.detail}
+        for c in checks(project, registry)
+    ]
     if as_json:
         print_json(rows)
     else:

@@ -35,7 +35,8 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _options(
     project: Annotated[
-        Path | None, typer.Option("--project", help="Project folder; the working folder if not given.")
+        Path | None,
+        typer.Option("--project", help="Project folder; the working folder if not given."),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -59,7 +60,9 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("LABCTL_FULL_ERROR"):
             raise
-        print(f"labctl: this is a fault of labctl: {type(error).__name__}: {error}", file=sys.stderr)
+        print(
+            f"labctl: this is a fault of labctl: {type(error).__name__}: {error}", file=sys.stderr
+        )
         print("  LABCTL_FULL_ERROR=1 shows the traceback; please report it", file=sys.stderr)
         sys.exit(1)
 
@@ -67,4 +70,6 @@ def main() -> None:
 def _say(error: LabctlError) -> None:
     from rich.console import Console
 
-    Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+    Console(stderr=True).print(
+        str(error), style="red", markup=False, highlight=False, soft_wrap=True
+    )

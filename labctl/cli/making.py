@@ -13,11 +13,14 @@ from .session import AsJson, RecipeName, open_project, print_json
 
 
 def register(app: typer.Typer) -> None:
+    """Add the verbs to `app`."""
     app.command(rich_help_panel="Make")(cp)
     new = typer.Typer(help="Begin something new from a working example.", no_args_is_help=True)
     new.command("plugin")(new_plugin)
     app.add_typer(new, name="new", rich_help_panel="Make")
-    data = typer.Typer(help="Data sets: what is here, and getting what is not.", invoke_without_command=True)
+    data = typer.Typer(
+        help="Data sets: what is here, and getting what is not.", invoke_without_command=True
+    )
     data.callback()(data_list)
     data.command("fetch")(data_fetch)
     app.add_typer(data, name="data", rich_help_panel="Make")
@@ -25,7 +28,9 @@ def register(app: typer.Typer) -> None:
 
 def cp(
     name: RecipeName,
-    target: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, such as mine.yaml.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file to write, such as mine.yaml.")
+    ],
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
 ) -> None:
     """Copy a recipe into one file of your own: flattened, commented, ready to edit."""
@@ -40,7 +45,9 @@ def cp(
 
 
 def new_plugin(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the architecture, such as my_vit.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the architecture, such as my_vit.")
+    ],
 ) -> None:
     """Write plugins/NAME: an architecture that trains, with a recipe and a test that it passes."""
     from labctl.testing import scaffold
@@ -48,7 +55,10 @@ def new_plugin(
     project, registry = open_project()
     for path in scaffold.write(project, registry, name):
         typer.echo(f"wrote {project.shown(path)}")
-    typer.echo(f"next: labctl run {name} --preset smoke    and: pytest {project.shown(project.plugins / name)}")
+    typer.echo(
+        f"next: labctl run {name} --preset smoke"
+        f"    and: pytest {project.shown(project.plugins / name)}"
+    )
 
 
 def data_list(context: typer.Context, as_json: AsJson = False) -> None:
@@ -63,12 +73,21 @@ def data_list(context: typer.Context, as_json: AsJson = False) -> None:
     places = Places(project.data_roots)
     rows = []
     for card, loaded in registry.cards(Dataset):
-        if card.config.model_fields and any(info.is_required() for info in card.config.model_fields.values()):
+        if card.config.model_fields and any(
+            info.is_required() for info in card.config.model_fields.values()
+        ):
             state = "yours: give data.path in a recipe"
         else:
             missing = card.missing(card.config(), places)
             state = "not here" if missing else "here"
-        rows.append({"name": card.name, "state": state, "summary": card.summary, "plugin": loaded.plugin.name})
+        rows.append(
+            {
+                "name": card.name,
+                "state": state,
+                "summary": card.summary,
+                "plugin": loaded.plugin.name,
+            }
+        )
     if as_json:
         print_json(rows)
         return
@@ -78,7 +97,9 @@ def data_list(context: typer.Context, as_json: AsJson = False) -> None:
 
 def data_fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A data set that can be downloaded.")],
-    to: Annotated[Path | None, typer.Option("--to", help="Folder; the first data folder if not given.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Folder; the first data folder if not given.")
+    ] = None,
 ) -> None:
     """Download a data set, checksums and all."""
     from labctl.registry.card import Dataset

@@ -48,14 +48,20 @@ def print_plan(project: Project, recipe: Recipe, plans: tuple[Plan, ...]) -> Non
     console.print(f"[bold]{recipe.label}[/]  {recipe.document.title}", markup=True)
     epochs = work.steps / work.steps_per_epoch
     console.print(
-        f"  {work.architecture.name} on {work.data.name}: {work.steps:,} steps = {epochs:g} epochs of "
+        f"  {work.architecture.name} on {work.data.name}: {work.steps:,} steps = "
+        f"{epochs:g} epochs of "
         f"{work.steps_per_epoch} x {work.batch_size}, {work.numerics.precision}"
     )
     table = _table("knob", "kind", "over training", "value from step")
     for sketch in sketches(recipe, plans[0]):
-        shown = sketch.values if len(sketch.values) <= 9 else (*sketch.values[:4], *sketch.values[-4:])
+        shown = (
+            sketch.values if len(sketch.values) <= 9 else (*sketch.values[:4], *sketch.values[-4:])
+        )
         values = ["..." if i == 4 and len(sketch.values) > 9 else "" for i in range(len(shown))]
-        text = "  ".join(f"{gap + ' ' if gap else ''}{_text(v)} @{s}" for gap, (s, v) in zip(values, shown, strict=True))
+        text = "  ".join(
+            f"{gap + ' ' if gap else ''}{_text(v)} @{s}"
+            for gap, (s, v) in zip(values, shown, strict=True)
+        )
         table.add_row(sketch.name, sketch.kind, sketch.line, text)
     console.print(table)
     _print_phases(recipe, plans[0])
@@ -89,7 +95,10 @@ def _series(values: dict[str, float]) -> dict[str, str]:
 def print_cost(cost: dict[str, Any]) -> None:
     """Parameters, FLOPs by phase, and how long it may take."""
     ledger = cost["ledger"]
-    console.print(f"parameters {ledger['parameters']:,}   forward {ledger['forward_flops'] / 1e9:.4g} GFLOP an example")
+    console.print(
+        f"parameters {ledger['parameters']:,}   "
+        f"forward {ledger['forward_flops'] / 1e9:.4g} GFLOP an example"
+    )
     fvcore = ledger["fvcore"]
     if "total" in fvcore:
         console.print(f"fvcore {fvcore['total']:,} ({fvcore['convention']})")
@@ -100,21 +109,29 @@ def print_cost(cost: dict[str, Any]) -> None:
         total = phase["step_flops"] * (phase["end"] - phase["start"])
         knobs = "  ".join(f"{name} {_text(value)}" for name, value in phase["structural"].items())
         table.add_row(
-            f"{phase['start']} to {phase['end']}", knobs, f"{phase['step_flops'] / 1e9:.4g}", f"{total / max(1, ledger['train_flops']):.1%}"
+            f"{phase['start']} to {phase['end']}",
+            knobs,
+            f"{phase['step_flops'] / 1e9:.4g}",
+            f"{total / max(1, ledger['train_flops']):.1%}",
         )
     console.print(table)
     console.print(f"training executes {ledger['train_flops'] / 1e15:.4g} PFLOP a seed")
     if ledger["uncounted"]:
         console.print(f"not counted: {', '.join(ledger['uncounted'])}")
     for estimate in cost["estimates"]:
-        console.print(f"{lasting(estimate['seconds'])} a seed on {estimate['device']} ({estimate['basis']})")
+        console.print(
+            f"{lasting(estimate['seconds'])} a seed on {estimate['device']} ({estimate['basis']})"
+        )
 
 
 def print_run(project: Project, run: Run) -> None:
     """A run in full."""
     plan, journal, end = run.plan, run.journal, run.end or {}
     console.print(f"[bold]{plan.name}[/]  {run.status}", markup=True)
-    console.print(f"  key {plan.key}   group {plan.group}   attempts {journal.attempts}   {project.shown(run.folder)}")
+    console.print(
+        f"  key {plan.key}   group {plan.group}   attempts {journal.attempts}"
+        f"   {project.shown(run.folder)}"
+    )
     if end.get("message"):
         console.print(f"  {end['message']}", markup=False)
     git = run.provenance.get("git", {})
@@ -124,7 +141,9 @@ def print_run(project: Project, run: Run) -> None:
     begins = list(journal.of("begin"))
     if begins:
         facts = begins[-1].fields
-        console.print(f"  {facts.get('device_name', facts.get('device'))}   torch {facts.get('torch')}")
+        console.print(
+            f"  {facts.get('device_name', facts.get('device'))}   torch {facts.get('torch')}"
+        )
     table = _table("metric", "last", "at step", "best", "at step")
     for name, curve in sorted(journal.curves.items()):
         if name.startswith("knob/"):

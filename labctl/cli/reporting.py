@@ -15,6 +15,7 @@ FORMATS = ("terminal", "markdown", "latex", "csv", "json")
 
 
 def register(app: typer.Typer) -> None:
+    """Add the verbs to `app`."""
     for verb in (report, bundle):
         app.command(rich_help_panel="Report")(verb)
 
@@ -23,11 +24,16 @@ def report(
     table: TableName = "main",
     preset: Preset = None,
     format: Annotated[str, typer.Option("--format", "-f", help=", ".join(FORMATS))] = "terminal",
-    bundles: Annotated[list[Path] | None, typer.Option("--bundle", help="Also read these published bundles.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to a file instead.")] = None,
+    bundles: Annotated[
+        list[Path] | None, typer.Option("--bundle", help="Also read these published bundles.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write to a file instead.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
 ) -> None:
-    """Print a table of recipes/tables/: mean and spread over seeds, with everything that qualifies them."""
+    """Print a table of recipes/tables/: mean and spread over seeds, with everything that qualifies
+    them."""
     from labctl.report.render import render
     from labctl.report.report import report as make
     from labctl.store.atomic import write_text
@@ -47,7 +53,9 @@ def report(
 
 def bundle(
     names: RunNames,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle to write, such as docs/results/x.json.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The bundle to write, such as docs/results/x.json.")
+    ],
 ) -> None:
     """Put finished runs into one small file that a table can be made from anywhere."""
     from labctl.report.bundle import write_bundle

@@ -10,15 +10,32 @@ from labctl.errors import PartialError, RunError, UsageError
 from labctl.project import Project
 from labctl.registry.registry import Registry
 
-from .session import AsJson, Preset, RunName, RunNames, TableName, _recipe_names, open_project, print_json
+from .session import (
+    AsJson,
+    Preset,
+    RunName,
+    RunNames,
+    TableName,
+    _recipe_names,
+    open_project,
+    print_json,
+)
 
-Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Workers at once.", show_default="one per GPU or core")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", min=1, help="Workers at once.", show_default="one per GPU or core"
+    ),
+]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop the others when one fails.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Begin work of many hours on a CPU.")]
-NoTrack = Annotated[bool, typer.Option("--no-track", help="Do not feed MLflow now; `labctl sync` can later.")]
+NoTrack = Annotated[
+    bool, typer.Option("--no-track", help="Do not feed MLflow now; `labctl sync` can later.")
+]
 
 
 def register(app: typer.Typer) -> None:
+    """Add the verbs to `app`."""
     for verb in (run, resume, stop, rerun):
         app.command(rich_help_panel="Train")(verb)
 
@@ -26,7 +43,11 @@ def register(app: typer.Typer) -> None:
 def run(
     recipes: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RECIPE... [FIELD=VALUE...]", help="Recipes by name or path, and overrides.", autocompletion=_recipe_names),
+        typer.Argument(
+            metavar="RECIPE... [FIELD=VALUE...]",
+            help="Recipes by name or path, and overrides.",
+            autocompletion=_recipe_names,
+        ),
     ] = None,
     table: TableName = None,
     preset: Preset = None,
@@ -34,14 +55,18 @@ def run(
     fail_fast: FailFast = False,
     yes: Yes = False,
     no_track: NoTrack = False,
-    inline: Annotated[bool, typer.Option("--inline", help="Train in this process, for a debugger.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Set unfinished runs aside and begin them again.")] = False,
+    inline: Annotated[
+        bool, typer.Option("--inline", help="Train in this process, for a debugger.")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Set unfinished runs aside and begin them again.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train what is missing of RECIPE..., one run per seed.
 
-    Runs that are done are skipped; interrupted ones go on where they were. The same recipe with other
-    values is other work: `labctl run ctd_baseline model.depth=4 --preset smoke`.
+    Runs that are done are skipped; interrupted ones go on where they were. The same recipe with
+    other values is other work: `labctl run ctd_baseline model.depth=4 --preset smoke`.
     """
     from labctl.execute.supervisor import Job
     from labctl.plan.derive import plans
@@ -55,7 +80,10 @@ def run(
 
         names += [name for name in recipes_of(project, table) if name not in names]
     if not names:
-        raise UsageError("no recipe named", hint="labctl run RECIPE, or labctl run --table main; labctl ls lists recipes")
+        raise UsageError(
+            "no recipe named",
+            hint="labctl run RECIPE, or labctl run --table main; labctl ls lists recipes",
+        )
     loaded = [load(project, registry, name, preset, overrides) for name in names]
     _require_data(project, loaded)
     work = [Job(plan, recipe.path) for recipe in loaded for plan in plans(recipe)]
@@ -74,7 +102,9 @@ def _require_data(project: Project, loaded: list[Any]) -> None:
         if hint:
             if recipe.presets and recipe.preset is None:
                 hint += f"\n  without it: labctl run {recipe.name} --preset {recipe.presets[0]}"
-            raise EnvironmentProblem(f"{recipe.label}: data set {recipe.spec.name} is not on this machine", hint=hint)
+            raise EnvironmentProblem(
+                f"{recipe.label}: data set {recipe.spec.name} is not on this machine", hint=hint
+            )
 
 
 def _set_aside(project: Project, work: list[Any]) -> None:
@@ -86,7 +116,9 @@ def _set_aside(project: Project, work: list[Any]) -> None:
     for job in work:
         found = run_of(project, job.plan)
         if found.folder.exists() and found.status not in (Status.DONE, Status.RUNNING):
-            aside = found.folder.with_name(f"{found.folder.name}.aside-{time.strftime('%Y%m%d-%H%M%S')}")
+            aside = found.folder.with_name(
+                f"{found.folder.name}.aside-{time.strftime('%Y%m%d-%H%M%S')}"
+            )
             found.folder.rename(aside)
             (aside / "plan.json").rename(aside / "plan.set-aside.json")
 
@@ -113,7 +145,9 @@ def _carry_out(
 
         outcomes = carry_out_inline(project, registry, work)
     else:
-        supervisor = Supervisor(project, registry, display_for(console), Options(jobs, fail_fast, yes, track))
+        supervisor = Supervisor(
+            project, registry, display_for(console), Options(jobs, fail_fast, yes, track)
+        )
         try:
             outcomes = supervisor.carry_out(work)
         except Interrupted as interrupted:
@@ -121,7 +155,8 @@ def _carry_out(
             raise typer.Exit(128 + interrupted.number) from None
     if as_json:
         print_json(
-            [{"run": o.run.plan.name, "key": o.run.plan.key, "status": o.status, "skipped": o.was_skipped,
+            [{"run": o.run.plan.name, "key": o.run.plan.key, "status": o.status,
+              "skipped": o.was_skipped,
               "folder": o.run.folder, "message": o.message} for o in outcomes]
         )  # fmt: skip
     _conclude(console, outcomes)
@@ -135,7 +170,10 @@ def _conclude(console: Any, outcomes: list[Any]) -> None:
     for outcome in outcomes:
         word = f"{outcome.status} before" if outcome.was_skipped else str(outcome.status)
         counts[word] = counts.get(word, 0) + 1
-    console.print(f"{len(outcomes)} runs: " + ", ".join(f"{n} {word}" for word, n in counts.items()), highlight=False)
+    console.print(
+        f"{len(outcomes)} runs: " + ", ".join(f"{n} {word}" for word, n in counts.items()),
+        highlight=False,
+    )
     bad = [outcome for outcome in outcomes if outcome.status is not Status.DONE]
     if not bad:
         return
@@ -147,7 +185,10 @@ def _conclude(console: Any, outcomes: list[Any]) -> None:
 
 
 def resume(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="All unfinished runs if none is named.")] = None,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN...]", help="All unfinished runs if none is named."),
+    ] = None,
     jobs: Jobs = None,
     fail_fast: FailFast = False,
     yes: Yes = False,
@@ -162,8 +203,12 @@ def resume(
     from labctl.store.status import Status
 
     project, registry = open_project()
-    found = [r for name in runs for r in find_runs(project, name)] if runs else list(all_runs(project))
-    todo = [r for r in found if r.status in (Status.STOPPED, Status.LOST, Status.FAILED, Status.PENDING)]
+    found = (
+        [r for name in runs for r in find_runs(project, name)] if runs else list(all_runs(project))
+    )
+    todo = [
+        r for r in found if r.status in (Status.STOPPED, Status.LOST, Status.FAILED, Status.PENDING)
+    ]
     if not todo:
         typer.echo("nothing to resume: every run is done or being trained")
         return
@@ -189,17 +234,22 @@ def rerun(name: RunName, yes: Yes = False) -> None:
     """Train a run again from its stored plan and code, and compare the two bit for bit."""
     from rich.console import Console
 
-    from labctl.execute.display import display_for
     from labctl.execute.again import compare, prepare
+    from labctl.execute.display import display_for
     from labctl.execute.supervisor import Options, Supervisor
     from labctl.store.run import find_runs
 
-    project, registry = open_project()
+    project, _ = open_project()
     found = find_runs(project, name)
     if len(found) != 1:
         names = ", ".join(f"{r.plan.label}/seed={r.plan.work.seed}" for r in found)
         raise UsageError(f"{name!r} means {len(found)} runs", hint=f"name one: {names}")
     again, job = prepare(project, found[0])
     console = Console()
-    Supervisor(again, Registry(found[0].source_path, is_quiet=True), display_for(console), Options(yes=yes, track=False)).carry_out([job])
+    Supervisor(
+        again,
+        Registry(found[0].source_path, is_quiet=True),
+        display_for(console),
+        Options(yes=yes, track=False),
+    ).carry_out([job])
     console.print(compare(again, found[0], job.plan), highlight=False)

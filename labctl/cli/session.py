@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,31 +34,52 @@ def _table_names(incomplete: str) -> list[str]:
 
 
 RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A recipe by name or path.", autocompletion=_recipe_names)
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="A recipe by name or path.", autocompletion=_recipe_names
+    ),
 ]
 RunNames = Annotated[
     list[str],
-    typer.Argument(metavar="RUN...", help="Runs: RECIPE@PRESET/seed=N, a key, or a folder.", autocompletion=_run_names),
+    typer.Argument(
+        metavar="RUN...",
+        help="Runs: RECIPE@PRESET/seed=N, a key, or a folder.",
+        autocompletion=_run_names,
+    ),
 ]
 RunName = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run: RECIPE@PRESET/seed=N, a key, or a folder.", autocompletion=_run_names)
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A run: RECIPE@PRESET/seed=N, a key, or a folder.",
+        autocompletion=_run_names,
+    ),
 ]
 TableName = Annotated[
-    str | None, typer.Option("--table", "-t", help="A table of recipes/tables/.", autocompletion=_table_names)
+    str | None,
+    typer.Option("--table", "-t", help="A table of recipes/tables/.", autocompletion=_table_names),
 ]
-Preset = Annotated[str | None, typer.Option("--preset", "-p", help="A preset of the recipe, such as smoke.")]
+Preset = Annotated[
+    str | None, typer.Option("--preset", "-p", help="A preset of the recipe, such as smoke.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def open_project() -> tuple[Project, Registry]:
     """The project and its plugins; a notice about a plugin is one line on stderr."""
-    warnings.showwarning = _notice
+    warnings.formatwarning = _notice
     project = Project.at()
     return project, Registry(project.plugins)
 
 
-def _notice(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
-    print(f"note: {message}", file=sys.stderr)
+def _notice(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    return f"note: {message}\n"
 
 
 def print_json(value: Any) -> None:

@@ -11,12 +11,15 @@ from .session import AsJson, open_project, print_json
 
 
 def register(app: typer.Typer) -> None:
+    """Add the verbs to `app`."""
     for verb in (sync, ui):
         app.command(rich_help_panel="Track")(verb)
 
 
 def sync(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="All runs if none is named.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN...]", help="All runs if none is named.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Deliver to MLflow what it does not have yet; nothing is sent twice."""
@@ -24,10 +27,19 @@ def sync(
     from labctl.track.mirror import sync as deliver_all
 
     project, _ = open_project()
-    runs = [run for name in names for run in find_runs(project, name)] if names else list(all_runs(project))
+    runs = (
+        [run for name in names for run in find_runs(project, name)]
+        if names
+        else list(all_runs(project))
+    )
     deliveries = deliver_all(project, runs)
     if as_json:
-        print_json([{"run": str(d.folder), "sent": d.sent, "remaining": d.remaining, "note": d.note} for d in deliveries])
+        print_json(
+            [
+                {"run": str(d.folder), "sent": d.sent, "remaining": d.remaining, "note": d.note}
+                for d in deliveries
+            ]
+        )
         return
     sent = sum(d.sent for d in deliveries)
     typer.echo(f"{len(deliveries)} runs, {sent} metric values sent")
@@ -37,7 +49,7 @@ def ui(
     port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open MLflow's web interface on this project's store."""
-    from labctl.track.store import ui_command
+    from labctl.track.ui import ui_command
 
     project, _ = open_project()
     raise typer.Exit(subprocess.run(ui_command(project, port)).returncode)

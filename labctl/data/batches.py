@@ -27,7 +27,9 @@ class Batches:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def at(self, index: Tensor, augment: Augment | None = None, draws: torch.Generator | None = None) -> Batch:
+    def at(
+        self, index: Tensor, augment: Augment | None = None, draws: torch.Generator | None = None
+    ) -> Batch:
         """The batch at int64 (B,) positions, augmented if asked; `draws` is a CPU generator."""
         inputs, targets = self.examples.take(index)
         geometry = None
@@ -51,5 +53,8 @@ class Batches:
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation per channel, (C, 1, 1); copied to the device once."""
-        mean, std = (torch.tensor(values, device=self.device).view(-1, 1, 1) for values in (self.spec.mean, self.spec.std))
+        mean, std = (
+            torch.tensor(values, device=self.device).view(-1, 1, 1)
+            for values in (self.spec.mean, self.spec.std)
+        )
         return mean, std

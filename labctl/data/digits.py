@@ -1,4 +1,5 @@
-"""The 1,797 handwritten digits that come with scikit-learn: real data on every machine. No torch until loaded."""
+"""The 1,797 handwritten digits that come with scikit-learn: real data on every machine. No torch
+until loaded."""
 
 from __future__ import annotations
 
@@ -17,15 +18,18 @@ SPEC = DataSpec(
 
 
 def spec(config: Any, places: Places) -> DataSpec:
+    """What a plan needs to know of the digits."""
     return SPEC
 
 
 def missing(config: Any, places: Places) -> str | None:
+    """Nothing ever is."""
     return None
 
 
 def load(config: Any, places: Places) -> Mapping[str, Images]:
-    """8x8 images, grey values 0..16 scaled to 0..255; every fifth is a test image, in the order of the set."""
+    """8x8 images, grey values 0..16 scaled to 0..255; every fifth is a test image, in the order of
+    the set."""
     import torch
     from sklearn.datasets import load_digits
 

@@ -13,8 +13,8 @@ from torch import Tensor
 class Batch:
     """What a learner is given for one step.
 
-    Image inputs are float (B, C, H, W), scaled and normalised; token inputs int64 (B, N). Targets are
-    int64: (B,) classes or (B, N) next tokens, -100 where there is nothing to predict.
+    Image inputs are float (B, C, H, W), scaled and normalised; token inputs int64 (B, N). Targets
+    are int64: (B,) classes or (B, N) next tokens, -100 where there is nothing to predict.
     """
 
     inputs: Tensor
@@ -22,7 +22,8 @@ class Batch:
     index: Tensor
     """int64 (B,): the position of each example in its split."""
     geometry: Tensor | None = None
-    """float (B, 2, 3): output -> input pixel coordinates in [-1, 1] of what augmentation did; None for nothing."""
+    """float (B, 2, 3): output -> input pixel coordinates in [-1, 1] of what augmentation did; None
+    for nothing."""
 
 
 class Examples(Protocol):
@@ -64,7 +65,8 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Windows of a token stream: int64 (T,) cut into inputs (context,) and the tokens that follow each."""
+    """Windows of a token stream: int64 (T,) cut into inputs (context,) and the tokens that follow
+    each."""
 
     stream: Tensor
     context: int
@@ -73,7 +75,8 @@ class Windows:
 
     @classmethod
     def of(cls, stream: Tensor, context: int) -> Windows:
-        """Windows that do not overlap; the rest of the stream, if shorter than a window, is left out."""
+        """Windows that do not overlap; the rest of the stream, if shorter than a window, is left
+        out."""
         count = (stream.shape[0] - 1) // context
         return cls(stream, context, torch.arange(count, device=stream.device) * context)
 

@@ -1,4 +1,5 @@
-"""A user's own images: an npz file, or a folder with a subfolder per class. No torch until loaded."""
+"""A user's own images: an npz file, or a folder with a subfolder per class. No torch until
+loaded."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import hashlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
@@ -86,7 +87,11 @@ def npz_spec(config: NpzConfig, places: Places) -> DataSpec:
 def _shape(path: Path, name: str) -> tuple[int, ...]:
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
         version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
         return tuple(read(file)[0])
 
 
@@ -117,7 +122,10 @@ def npz_load(config: NpzConfig, places: Places) -> Mapping[str, Images]:
             if images.dtype != np.uint8:
                 raise ValueError(f"{config.path}: {split}_images are {images.dtype}, not uint8")
             if labels.min() < 0 or labels.max() >= config.classes:
-                raise ValueError(f"{config.path}: {split}_labels reach {labels.max()}, beyond {config.classes} classes")
+                raise ValueError(
+                    f"{config.path}: {split}_labels reach {labels.max()}, "
+                    f"beyond {config.classes} classes"
+                )
             pixels = torch.from_numpy(images)
             pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
             splits[split] = Images(pixels.contiguous(), torch.from_numpy(labels.astype(np.int64)))
@@ -174,7 +182,9 @@ def folder_load(config: FolderConfig, places: Places) -> Mapping[str, Images]:
         for name, files in _listed(path / split).items():
             for file in files:
                 with Image.open(file) as image:
-                    resized = image.convert("RGB").resize((config.size, config.size), Image.Resampling.BICUBIC)
+                    resized = image.convert("RGB").resize(
+                        (config.size, config.size), Image.Resampling.BICUBIC
+                    )
                 pixels.append(np.asarray(resized))
                 labels.append(classes.index(name))
         stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()

@@ -1,4 +1,5 @@
-"""Published image sets: what is known of them without their files, and where those are looked for. No torch."""
+"""Published image sets: what is known of them without their files, and where those are looked for.
+No torch."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class Published:
         if places.find(self.folder) is not None:
             return None
         looked = ", ".join(str(root / self.folder) for root in places.roots)
-        return f"looked for {looked}. Get it with `labctl data fetch {self.facts.name}`, or set LABCTL_DATA"
+        way = f"Get it with `labctl data fetch {self.facts.name}`, or set LABCTL_DATA"
+        return f"looked for {looked}. {way}"
 
     def load(self, config: Any, places: Places) -> Mapping[str, Images]:
         from .vision import read
@@ -57,15 +59,17 @@ MNIST = Published(
 CIFAR10 = Published(
     DataSpec(
         name="cifar10", version="krizhevsky2009", inputs="image", shape=(3, 32, 32), num_classes=10,
-        sizes={"train": 50_000, "test": 10_000}, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616),
+        sizes={"train": 50_000, "test": 10_000},
+        mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616),
     ),
     "CIFAR10",
     "cifar-10-batches-py",
 )  # fmt: skip
 CIFAR100 = Published(
     DataSpec(
-        name="cifar100", version="krizhevsky2009", inputs="image", shape=(3, 32, 32), num_classes=100,
-        sizes={"train": 50_000, "test": 10_000}, mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762),
+        name="cifar100", version="krizhevsky2009", inputs="image", shape=(3, 32, 32),
+        num_classes=100, sizes={"train": 50_000, "test": 10_000},
+        mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762),
     ),
     "CIFAR100",
     "cifar-100-python",

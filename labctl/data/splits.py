@@ -19,7 +19,8 @@ def load_splits(
     """The splits by name. `num_val` examples of `train` become `val`, drawn once for all seeds.
 
     Raises:
-        EnvironmentProblem: files are missing, or hold another number of examples than the plan counts on.
+        EnvironmentProblem: files are missing, or hold another number of examples than the plan
+        counts on.
     """
     if hint := card.missing(config, places):
         raise EnvironmentProblem(f"data set {spec.name} is not here", hint=hint)
@@ -27,7 +28,8 @@ def load_splits(
     for name, size in spec.sizes.items():
         if len(splits[name]) != size:
             raise EnvironmentProblem(
-                f"{spec.name}: split {name} has {len(splits[name])} examples, not the {size} expected",
+                f"{spec.name}: split {name} has {len(splits[name])} examples, "
+                f"not the {size} expected",
                 hint="the files changed or are incomplete; fetch them again: labctl data",
             )
     if num_val:

@@ -21,7 +21,9 @@ def _dataset_class(name: str) -> Callable[..., Any]:
 
 def read(name: str, root: Path) -> Mapping[str, Images]:
     """Both splits of torchvision's data set `name`, whole, as uint8 (N, C, H, W)."""
-    return {split: _split(_dataset_class(name), root, split == "train") for split in ("train", "test")}
+    return {
+        split: _split(_dataset_class(name), root, split == "train") for split in ("train", "test")
+    }
 
 
 def download(name: str, root: Path) -> None:

@@ -17,17 +17,22 @@ from .supervisor import Job
 
 
 def prepare(project: Project, run: Run) -> tuple[Project, Job]:
-    """A project of its own below the run, and the job that repeats it with the plugins' stored code.
+    """A project of its own below the run, and the job that repeats it with the plugins' stored
+    code.
 
     Raises:
         RunError: the run was never finished, or this labctl computes differently.
     """
     plan = run.plan
     if run.status is not Status.DONE:
-        raise RunError(f"{plan.name} is {run.status}; only a finished run can be compared", hint="labctl resume")
+        raise RunError(
+            f"{plan.name} is {run.status}; only a finished run can be compared",
+            hint="labctl resume",
+        )
     if plan.work.labctl_numerics != NUMERICS:
         raise RunError(
-            f"{plan.name} was trained with labctl's numerics {plan.work.labctl_numerics}; this one has {NUMERICS}",
+            f"{plan.name} was trained with labctl's numerics "
+            f"{plan.work.labctl_numerics}; this one has {NUMERICS}",
             hint=f"install labctl {run.provenance.get('labctl', 'of that time')}",
         )
     root = run.folder / "rerun"
@@ -49,7 +54,8 @@ def compare(again: Project, run: Run, plan: Plan) -> str:
     differing = _first_difference(before, after)
     if differing:
         return differing
-    return f"identical: {len(first)} first losses and every metric of {len(before.curves)} curves, bit for bit"
+    curves = f"every value of {len(before.curves)} curves"
+    return f"identical: {len(first)} first losses and {curves}, bit for bit"
 
 
 def _first_losses(journal: Journal) -> list[str]:

@@ -36,7 +36,11 @@ def checks(project: Project, registry: Registry) -> Iterator[Check]:
     versions = "  ".join(f"{name} {version}" for name, version in facts["packages"].items())
     yield Check("python", True, f"{facts['python']}  {versions}")
     gpus = gpu_ids()
-    yield Check("devices", True, f"{len(gpus)} NVIDIA GPU" if gpus else f"CPU only, {facts['cpu_count']} cores")
+    yield Check(
+        "devices",
+        True,
+        f"{len(gpus)} NVIDIA GPU" if gpus else f"CPU only, {facts['cpu_count']} cores",
+    )
     yield _folder(project)
     yield from _plugins(registry)
     yield from _data(project, registry)
@@ -50,7 +54,9 @@ def _folder(project: Project) -> Check:
         with tempfile.NamedTemporaryFile(dir=runs):
             pass
     except OSError as error:
-        return Check("runs folder", False, f"{runs} cannot be written: {error.strerror}; set LABCTL_RUNS")
+        return Check(
+            "runs folder", False, f"{runs} cannot be written: {error.strerror}; set LABCTL_RUNS"
+        )
     free = shutil.disk_usage(runs).free
     return Check("runs folder", free > LITTLE_SPACE, f"{runs}, {free / 1024**3:.0f} GiB free")
 
@@ -60,9 +66,15 @@ def _plugins(registry: Registry) -> Iterator[Check]:
         try:
             loaded = registry.load(name)
         except PluginError as error:
-            yield Check(f"plugin {name}", False, f"{error.where}: {error.message}" if error.where else error.message)
+            yield Check(
+                f"plugin {name}",
+                False,
+                f"{error.where}: {error.message}" if error.where else error.message,
+            )
         else:
-            yield Check(f"plugin {name}", True, f"{loaded.plugin.origin}, {len(loaded.cards)} cards")
+            yield Check(
+                f"plugin {name}", True, f"{loaded.plugin.origin}, {len(loaded.cards)} cards"
+            )
 
 
 def _data(project: Project, registry: Registry) -> Iterator[Check]:
@@ -70,7 +82,7 @@ def _data(project: Project, registry: Registry) -> Iterator[Check]:
     for card, _ in registry.cards(Dataset):
         if card.fetch is not None:
             missing = card.missing(card.config(), places)
-            yield Check(f"data {card.name}", True, missing and f"not here: {missing}" or "here")
+            yield Check(f"data {card.name}", True, (missing and f"not here: {missing}") or "here")
 
 
 def _runs(project: Project) -> Check:

@@ -50,7 +50,11 @@ class Watched:
                 self.news.append(f"{self.plan.name}  {record['message']}")
 
     def _evaluated(self, step: int, values: Mapping[str, float]) -> str:
-        shown = "  ".join(f"{name} {_shown(name, value)}" for name, value in values.items() if name.count("/") == 1)
+        shown = "  ".join(
+            f"{name} {_shown(name, value)}"
+            for name, value in values.items()
+            if name.count("/") == 1
+        )
         return f"{self.plan.name}  {self.epoch(step)}  {shown}{self._knobs()}"
 
     def epoch(self, step: int) -> str:
@@ -60,21 +64,33 @@ class Watched:
     def _knobs(self) -> str:
         structural = self.plan.work.structural_at(max(0, self.step - 1))
         values: dict[str, Any] = {**{k: v for k, v in self._continuous().items()}, **structural}
-        return "".join(f"  {name} {value:.3g}" if not isinstance(value, str) else f"  {name} {value}" for name, value in values.items())
+        return "".join(
+            f"  {name} {value:.3g}" if not isinstance(value, str) else f"  {name} {value}"
+            for name, value in values.items()
+        )
 
     def _continuous(self) -> dict[str, float]:
         names = [name for name in self.plan.work.schedules if name not in HIDDEN]
-        return {name: self.latest[f"knob/{name}"] for name in names if f"knob/{name}" in self.latest}
+        return {
+            name: self.latest[f"knob/{name}"] for name in names if f"knob/{name}" in self.latest
+        }
 
     @property
     def summary(self) -> str:
         """Loss, accuracy, knobs, speed and time left."""
-        parts = [f"{short} {_shown(name, self.latest[name])}" for name, short in _COLUMNS if name in self.latest]
+        parts = [
+            f"{short} {_shown(name, self.latest[name])}"
+            for name, short in _COLUMNS
+            if name in self.latest
+        ]
         rate = self.seconds_per_step
         if rate:
             items = self.plan.work.batch_size / rate
             left = (self.plan.work.steps - self.step) * rate
-            parts += [f"{items:,.0f} img/s" if items >= 10 else f"{items:.2g} img/s", f"{lasting(left)} left"]
+            parts += [
+                f"{items:,.0f} img/s" if items >= 10 else f"{items:.2g} img/s",
+                f"{lasting(left)} left",
+            ]
         return "  ".join(parts) + self._knobs()
 
 
@@ -91,7 +107,10 @@ class Display(Protocol):
     def __enter__(self) -> Display: ...
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None: ...
 
     def began(self, watched: Watched) -> None: ...
@@ -114,7 +133,10 @@ class Lines:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         return None
 
@@ -122,7 +144,9 @@ class Lines:
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def began(self, watched: Watched) -> None:
-        self.say(f"{watched.plan.name}  begins: {watched.plan.work.steps} steps, key {watched.plan.key}")
+        self.say(
+            f"{watched.plan.name}  begins: {watched.plan.work.steps} steps, key {watched.plan.key}"
+        )
         self._spoke[watched.plan.key] = time.monotonic()
 
     def ended(self, watched: Watched, status: Status, message: str) -> None:
@@ -145,8 +169,9 @@ class Bars:
 
     def __init__(self, console: Console) -> None:
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[epoch]}"),
-            TextColumn("{task.fields[summary]}"), console=console, refresh_per_second=4,
+            TextColumn("{task.description}"), BarColumn(bar_width=24),
+            TextColumn("{task.fields[epoch]}"), TextColumn("{task.fields[summary]}"),
+            console=console, refresh_per_second=4,
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
 
@@ -155,7 +180,10 @@ class Bars:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.progress.stop()
 
@@ -172,7 +200,9 @@ class Bars:
         self.progress.remove_task(self._tasks.pop(watched.plan.key))
         colour = COLOUR.get(status, "white")
         detail = message or watched.summary
-        self.progress.console.print(f"[{colour}]{status:<9}[/] {watched.plan.name}  ", end="", highlight=False)
+        self.progress.console.print(
+            f"[{colour}]{status:<9}[/] {watched.plan.name}  ", end="", highlight=False
+        )
         self.say(detail)
 
     def refresh(self, watched: list[Watched]) -> None:
@@ -180,7 +210,10 @@ class Bars:
             one.refresh()
             one.news.clear()
             self.progress.update(
-                self._tasks[one.plan.key], completed=one.step, epoch=one.epoch(one.step), summary=one.summary
+                self._tasks[one.plan.key],
+                completed=one.step,
+                epoch=one.epoch(one.step),
+                summary=one.summary,
             )
 
 

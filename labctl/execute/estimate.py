@@ -22,7 +22,8 @@ PROBE_STEPS = 3
 
 
 def cost_of(project: Project, recipe: Recipe, plans: tuple[Plan, ...]) -> dict[str, Any]:
-    """Ledger of a plan, and estimates of its training time: from past runs, else from a short probe here."""
+    """Ledger of a plan, and estimates of its training time: from past runs, else from a short
+    probe here."""
     registry = Registry(project.plugins)
     assembly = Assembly(plans[0], registry, Places(project.data_roots))
     counted = ledger(assembly)
@@ -35,8 +36,14 @@ def _from_runs(project: Project, plan: Plan) -> list[dict[str, Any]]:
     found: dict[str, tuple[float, str]] = {}
     for run in all_runs(project):
         other = run.plan.work
-        same = other.architecture == plan.work.architecture and other.data.name == plan.work.data.name
-        if not same or other.batch_size != plan.work.batch_size or other.numerics != plan.work.numerics:
+        same = (
+            other.architecture == plan.work.architecture and other.data.name == plan.work.data.name
+        )
+        if (
+            not same
+            or other.batch_size != plan.work.batch_size
+            or other.numerics != plan.work.numerics
+        ):
             continue
         journal = run.journal
         pace = _pace(journal)
@@ -44,7 +51,11 @@ def _from_runs(project: Project, plan: Plan) -> list[dict[str, Any]]:
             device = next(journal.of("begin")).fields.get("device_name", "?")
             found[device] = (pace, run.plan.name)
     return [
-        {"device": device, "seconds": pace * plan.work.steps, "basis": f"{pace:.3g} s a step in {name}"}
+        {
+            "device": device,
+            "seconds": pace * plan.work.steps,
+            "basis": f"{pace:.3g} s a step in {name}",
+        }
         for device, (pace, name) in found.items()
     ]
 
@@ -62,7 +73,9 @@ def _probed(assembly: Assembly, counted: dict[str, Any]) -> dict[str, Any]:
     device = device_of(assembly.plan.runtime.device)
     arithmetic = Arithmetic(work.numerics, device)
     model = assembly.model(device, arithmetic.dtype)
-    learner = assembly.learner(model, assembly.objective(), assembly.optimizer(model, device), arithmetic)
+    learner = assembly.learner(
+        model, assembly.objective(), assembly.optimizer(model, device), arithmetic
+    )
     batch = placeholder(assembly.spec, work.batch_size, device)
     knobs = assembly.board(device, FP32).at(0)
     learner.step(batch, knobs)

@@ -14,11 +14,22 @@ from typing import Any
 
 import labctl
 from labctl.plan.plan import Plan
+from labctl.registry.digest import TESTS
 from labctl.registry.registry import BUILTIN, Registry
 from labctl.store.atomic import storage, write_text
 from labctl.store.run import Run
 
-PACKAGES = ("torch", "torchvision", "numpy", "pydantic", "mlflow", "fvcore", "scikit-learn", "triton", "timm")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "pydantic",
+    "mlflow",
+    "fvcore",
+    "scikit-learn",
+    "triton",
+    "timm",
+)
 PATCH_LIMIT = 2_000_000
 """Bytes of uncommitted changes that are kept."""
 
@@ -40,12 +51,16 @@ def _git(folder: Path, *arguments: str) -> str | None:
 def _untracked_patch(root: Path) -> Iterable[str]:
     listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z") or ""
     for name in listed.split("\0"):
-        if name.endswith((".py", ".yaml", ".yml", ".toml")) and (root / name).stat().st_size < 200_000:
+        if (
+            name.endswith((".py", ".yaml", ".yml", ".toml"))
+            and (root / name).stat().st_size < 200_000
+        ):
             yield _git(root, "diff", "--no-index", "--", "/dev/null", name) or ""
 
 
 def repository(recipe: Path) -> tuple[dict[str, Any], str]:
-    """Commit, branch and remote of the repository that holds the recipe, and its uncommitted changes as a patch."""
+    """Commit, branch and remote of the repository that holds the recipe, and its uncommitted
+    changes as a patch."""
     top = _git(recipe.parent, "rev-parse", "--show-toplevel")
     if not top or not top.strip():
         return {}, ""
@@ -100,7 +115,9 @@ class Provenance:
             write_text(run.folder / "code.patch", patch)
         for name in plan.work.digests:
             self._snapshot(run, name)
-        run.create(plan, {"git": facts, "plugins": origins, "recipe": str(recipe), **self.environment})
+        run.create(
+            plan, {"git": facts, "plugins": origins, "recipe": str(recipe), **self.environment}
+        )
 
     def _snapshot(self, run: Run, name: str) -> None:
         target = run.source_path / name
@@ -112,4 +129,6 @@ class Provenance:
                 target.mkdir(parents=True)
                 shutil.copy2(folder, target / "__init__.py")
             else:
-                shutil.copytree(folder, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+                # Without its tests: pytest would find them again below every run.
+                ignored = shutil.ignore_patterns("__pycache__", "*.pyc", *TESTS)
+                shutil.copytree(folder, target, ignore=ignored)

@@ -14,7 +14,8 @@ from labctl.store.lock import FileLock
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Room for one worker. The worker inherits the lock, so that the slot is free when it is gone."""
+    """Room for one worker. The worker inherits the lock, so that the slot is free when it is
+    gone."""
 
     lock: FileLock
     environment: dict[str, str]
@@ -27,7 +28,10 @@ def gpu_ids() -> list[str]:
         return [part.strip() for part in named.split(",") if part.strip() and part.strip() != "-1"]
     try:
         listing = subprocess.run(
-            ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
+            ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=20,
         )
     except (OSError, subprocess.TimeoutExpired):
         return []
@@ -35,12 +39,17 @@ def gpu_ids() -> list[str]:
 
 
 class Slots:
-    """The slots of a machine: one per GPU, or on the CPU as many as there are cores, up to `jobs`."""
+    """The slots of a machine: one per GPU, or on the CPU as many as there are cores, up to
+    `jobs`."""
 
     def __init__(self, runs: Path, wanted_device: str, jobs: int | None, plans: int) -> None:
         self.folder = runs / ".slots" / (platform.node() or "here")
         self.gpus = [] if wanted_device in ("cpu", "mps") else gpu_ids()
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
         is_mps = wanted_device == "mps" or (wanted_device == "auto" and sys.platform == "darwin")
         places = len(self.gpus) or (1 if is_mps else cores)
         self.count = max(1, min(jobs or places, plans))
@@ -52,6 +61,8 @@ class Slots:
             gpu = self.gpus[number % len(self.gpus)] if self.gpus else ""
             lock = FileLock(self.folder / f"{gpu or 'cpu'}-{number}")
             if lock.acquire():
-                environment = {"CUDA_VISIBLE_DEVICES": gpu} if gpu else {"OMP_NUM_THREADS": str(self.threads)}
+                environment = (
+                    {"CUDA_VISIBLE_DEVICES": gpu} if gpu else {"OMP_NUM_THREADS": str(self.threads)}
+                )
                 return Slot(lock, environment)
         return None

@@ -1,4 +1,5 @@
-"""Carrying plans out: what is done is skipped, what is missing gets a worker, nothing is done twice."""
+"""Carrying plans out: what is done is skipped, what is missing gets a worker, nothing is done
+twice."""
 
 from __future__ import annotations
 
@@ -57,6 +58,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Options:
+    """How the user wants plans carried out."""
+
     jobs: int | None = None
     """Workers at once; by default one per GPU, or one per core."""
     fail_fast: bool = False
@@ -86,8 +89,15 @@ class Interrupted(Exception):
 class Supervisor:
     """Starts workers and watches them; holds no state that its own death could lose."""
 
-    def __init__(self, project: Project, registry: Registry, display: Display, options: Options) -> None:
-        self.project, self.registry, self.display, self.options = project, registry, display, options
+    def __init__(
+        self, project: Project, registry: Registry, display: Display, options: Options
+    ) -> None:
+        self.project, self.registry, self.display, self.options = (
+            project,
+            registry,
+            display,
+            options,
+        )
         self.outcomes: dict[str, Outcome] = {}
         self._waiting: list[Job] = []
         self._active: list[_Active] = []
@@ -113,7 +123,9 @@ class Supervisor:
             self._train()
         if self._too_long:
             raise EnvironmentProblem(
-                self._too_long, hint="add --yes to train anyway, or try a preset that is made for a CPU: --preset smoke"
+                self._too_long,
+                hint="add --yes to train anyway, or try a preset that is made for a CPU: "
+                "--preset smoke",
             )
         if self._signal:
             raise Interrupted(self._signal)
@@ -145,7 +157,9 @@ class Supervisor:
             self._kill_all()
         else:
             self._signal = number
-            self.display.say("stopping: each run writes a checkpoint first; once more to end them at once")
+            self.display.say(
+                "stopping: each run writes a checkpoint first; once more to end them at once"
+            )
             self._stop_all()
 
     def _stop_all(self) -> None:
@@ -168,7 +182,9 @@ class Supervisor:
             if run.status is Status.RUNNING:
                 self._waiting.remove(job)
                 self._watch(run, None, None)
-                self.display.say(f"{job.plan.name}  is being trained by another labctl; following it")
+                self.display.say(
+                    f"{job.plan.name}  is being trained by another labctl; following it"
+                )
                 continue
             slot = self._slots.take()
             if slot is None:
@@ -221,7 +237,8 @@ class Supervisor:
         message = str((run.end or {}).get("message", ""))
         if status in (Status.LOST, Status.PENDING):
             status = Status.LOST
-            message = f"the worker died without a word ({_how_died(active)}); its log: {self.project.shown(run.log_path)}"
+            log = self.project.shown(run.log_path)
+            message = f"the worker died without a word ({_how_died(active)}); its log: {log}"
         elif status is Status.FAILED:
             message += f"\n  log: {self.project.shown(run.log_path)}"
         self.outcomes[run.plan.key] = Outcome(run, status, message=message)
@@ -233,7 +250,11 @@ class Supervisor:
         """On a CPU, stop before many hours of work unless they were asked for."""
         if self.options.yes or self._stopping or self._slots.gpus:
             return
-        rates = [a.watched for a in self._active if a.watched.seconds_per_step and time.monotonic() - a.began > PROBE_SECONDS]
+        rates = [
+            a.watched
+            for a in self._active
+            if a.watched.seconds_per_step and time.monotonic() - a.began > PROBE_SECONDS
+        ]
         if not rates:
             return
         pace = sum(w.seconds_per_step or 0.0 for w in rates) / len(rates)
@@ -241,7 +262,9 @@ class Supervisor:
         steps += sum(job.plan.work.steps for job in self._waiting)
         hours = pace * steps / self._slots.count / 3600
         if hours > PATIENCE_HOURS:
-            self._too_long = f"this would take about {lasting(hours * 3600)} on this CPU ({pace:.2g} s per step)"
+            self._too_long = (
+                f"this would take about {lasting(hours * 3600)} on this CPU ({pace:.2g} s per step)"
+            )
             self._stop_all()
 
     def _feed(self) -> subprocess.Popen[bytes]:
@@ -289,7 +312,9 @@ def _has_all(run: Run, plan: Plan) -> bool:
     """Whether every measurement of the plan has been taken; a diverged run has none to take."""
     if run.status is not Status.DONE:
         return True
-    return all((run.folder / "measurements" / part.name / "values.json").exists() for part in plan.measures)
+    return all(
+        (run.folder / "measurements" / part.name / "values.json").exists() for part in plan.measures
+    )
 
 
 def _threads_before(run: Run) -> int:

@@ -67,10 +67,18 @@ class Stop:
 
 def device_facts(device: torch.device) -> dict[str, Any]:
     """What the arithmetic ran on."""
-    facts: dict[str, Any] = {"device": device.type, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    facts: dict[str, Any] = {
+        "device": device.type,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        facts |= {"device_name": properties.name, "device_uuid": str(properties.uuid), "cuda": torch.version.cuda}
+        facts |= {
+            "device_name": properties.name,
+            "device_uuid": str(properties.uuid),
+            "cuda": torch.version.cuda,
+        }
     else:
         facts["device_name"] = _cpu_name()
     return facts
@@ -88,7 +96,9 @@ def _cpu_name() -> str:
 class Attempt:
     """One attempt at one run: holds its lock, trains it, and writes how it ended."""
 
-    def __init__(self, run: Run, roots: tuple[Path, ...], stop: Stop, registry: Registry | None) -> None:
+    def __init__(
+        self, run: Run, roots: tuple[Path, ...], stop: Stop, registry: Registry | None
+    ) -> None:
         self.run, self.roots, self.stop = run, roots, stop
         self.registry = registry or Registry(run.source_path, is_quiet=True)
         self.lock = FileLock(run.lock_path)
@@ -110,7 +120,9 @@ class Attempt:
 
     def _lacks_measurements(self) -> bool:
         folder = self.run.folder / "measurements"
-        return any(not (folder / part.name / "values.json").exists() for part in self.run.plan.measures)
+        return any(
+            not (folder / part.name / "values.json").exists() for part in self.run.plan.measures
+        )
 
     def begin(self) -> None:
         with self._ending():
@@ -119,7 +131,9 @@ class Attempt:
             places = Places(self.roots)
             assembly = Assembly(plan, self.registry, places)
             write_ledger(self.run, assembly)
-            self.training = Training(self.run, assembly, device, {**device_facts(device), "pid": os.getpid()})
+            self.training = Training(
+                self.run, assembly, device, {**device_facts(device), "pid": os.getpid()}
+            )
 
     def turn(self) -> None:
         """Train a little, or finish."""
@@ -153,7 +167,10 @@ class Attempt:
             self._end(Status.FAILED, str(error), code=error.exit_code)
         except torch.cuda.OutOfMemoryError as error:
             traceback.print_exc()
-            self._end(Status.FAILED, f"out of device memory: {error}\n  use a smaller batch_size or fewer --jobs")
+            self._end(
+                Status.FAILED,
+                f"out of device memory: {error}\n  use a smaller batch_size or fewer --jobs",
+            )
         except Exception as error:
             traceback.print_exc()
             self._end(Status.FAILED, f"{type(error).__name__}: {error}")
@@ -164,7 +181,16 @@ class Attempt:
             if self.training is not None:
                 step = self.training.step
                 self.training.end(status, message)
-            write_json(self.run.end_path, {"status": status, "step": step, "message": message, "code": code, "time": time.time()})
+            write_json(
+                self.run.end_path,
+                {
+                    "status": status,
+                    "step": step,
+                    "message": message,
+                    "code": code,
+                    "time": time.time(),
+                },
+            )
         except EnvironmentProblem as error:
             print(error, file=sys.stderr)
         self.status = status
@@ -175,7 +201,11 @@ class Attempt:
         now = time.monotonic()
         if now - self._noted > PROGRESS_SECONDS:
             self._noted = now
-            progress = {"step": training.step, "time": time.time(), "seconds_per_step": training.seconds_per_step}
+            progress = {
+                "step": training.step,
+                "time": time.time(),
+                "seconds_per_step": training.seconds_per_step,
+            }
             write_json(self.run.folder / "progress.json", progress, durable=False)
 
 

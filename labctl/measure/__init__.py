@@ -1,0 +1,1 @@
+"""FLOPs, and what measurements are given."""

@@ -39,7 +39,9 @@ def _plan(recipe: Recipe, seed: int) -> Plan:
         work=work,
         measures=tuple(_part(name, part) for name, part in recipe.measures.items()),
         runtime=RuntimePlan(
-            device=runtime.device, log_every=log_every, checkpoint_seconds=runtime.checkpoint_seconds
+            device=runtime.device,
+            log_every=log_every,
+            checkpoint_seconds=runtime.checkpoint_seconds,
         ),
     )
 
@@ -55,7 +57,13 @@ def _work(recipe: Recipe, seed: int) -> Work:
         else:
             schedules[name] = fixed.model_dump(mode="json", by_alias=True)
     scheduled = schedules.keys() | ladders.keys()
-    parts = (recipe.architecture, recipe.data, recipe.learner, recipe.optimizer, *recipe.losses.values())
+    parts = (
+        recipe.architecture,
+        recipe.data,
+        recipe.learner,
+        recipe.optimizer,
+        *recipe.losses.values(),
+    )
     return Work(
         architecture=_part(document.model.architecture, recipe.architecture),
         data=DataPart(
@@ -77,7 +85,9 @@ def _work(recipe: Recipe, seed: int) -> Work:
         steps_per_epoch=clock.steps_per_epoch,
         schedules=schedules,
         ladders=ladders,
-        constants={knob.name: knob.default for knob in recipe.knobs.values() if knob.name not in scheduled},
+        constants={
+            knob.name: knob.default for knob in recipe.knobs.values() if knob.name not in scheduled
+        },
         numerics=document.numerics,
         evaluate=EvaluatePlan(
             every=_steps(recipe, document.evaluate.every),
@@ -87,7 +97,11 @@ def _work(recipe: Recipe, seed: int) -> Work:
         ),
         ema=document.ema,
         seed=seed,
-        digests={part.plugin.plugin.name: part.plugin.digest for part in parts if part.plugin.plugin.name != BUILTIN},
+        digests={
+            part.plugin.plugin.name: part.plugin.digest
+            for part in parts
+            if part.plugin.plugin.name != BUILTIN
+        },
         labctl_numerics=NUMERICS,
     )
 
@@ -123,7 +137,9 @@ def _ladder(recipe: Recipe, knob: Knob, schedule: Schedule) -> tuple[Rung, ...]:
             raise RecipeError(f"schedules.{knob.name}: at step {edge}: {fault}", where=recipe.name)
         if not rungs or rungs[-1].value != value:
             rungs.append(Rung(step=edge, value=value))
-    missed = {value for value in schedule.values() if isinstance(value, str)} - {rung.value for rung in rungs}
+    missed = {value for value in schedule.values() if isinstance(value, str)} - {
+        rung.value for rung in rungs
+    }
     if missed:
         raise RecipeError(
             f"schedules.{knob.name}: {', '.join(sorted(map(str, missed)))} is never reached: {knob.name} may change "

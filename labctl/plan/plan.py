@@ -22,12 +22,16 @@ class Part(Config):
 
 
 class DataPart(Part):
+    """The data set, its version, and what is done to its training examples."""
+
     version: str
     val: int
     augment: Augment
 
 
 class OptimizerPart(Part):
+    """The optimizer, its parameter groups, and clipping."""
+
     weight_decay: float
     clip_norm: float | None
     groups: tuple[ParameterGroup, ...]
@@ -50,6 +54,8 @@ class Phase(Config):
 
 
 class EvaluatePlan(Config):
+    """When the model is evaluated, in steps."""
+
     every: int = Field(gt=0)
     """Steps between evaluations."""
     tail: int
@@ -106,6 +112,8 @@ class Work(Config):
 
 
 class RuntimePlan(Config):
+    """How the run is carried out; no part of its key."""
+
     device: str
     log_every: int
     """Steps."""

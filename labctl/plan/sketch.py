@@ -21,7 +21,8 @@ class KnobSketch:
     line: str
     """A sparkline; for choices their names in order."""
     values: tuple[tuple[int, KnobValue], ...]
-    """(step, value): every rung of a structural knob; begin, quarters and end of a continuous one."""
+    """(step, value): every rung of a structural knob; begin, quarters and end of a continuous
+    one."""
 
 
 def sparkline(values: list[float]) -> str:
@@ -40,15 +41,25 @@ def sketches(recipe: Recipe, plan: Plan, width: int = 40) -> list[KnobSketch]:
     for name, rungs in work.ladders.items():
         values = [work.structural_at(step)[name] for step in steps]
         numbers = [value for value in values if not isinstance(value, str)]
-        line = sparkline(numbers) if len(numbers) == len(values) else " > ".join(str(rung.value) for rung in rungs)
-        drawn.append(KnobSketch(name, "structural", line, tuple((rung.step, rung.value) for rung in rungs)))
+        line = (
+            sparkline(numbers)
+            if len(numbers) == len(values)
+            else " > ".join(str(rung.value) for rung in rungs)
+        )
+        drawn.append(
+            KnobSketch(name, "structural", line, tuple((rung.step, rung.value) for rung in rungs))
+        )
     for name, schedule in recipe.schedules.items():
         if name in work.ladders:
             continue
         fixed = schedule.resolved(recipe.clock)
         marks = sorted({0, work.steps // 4, work.steps // 2, 3 * work.steps // 4, work.steps - 1})
         samples = [value for step in steps if not isinstance(value := fixed.at(step), str)]
-        drawn.append(KnobSketch(name, "continuous", sparkline(samples), tuple((s, fixed.at(s)) for s in marks)))
+        drawn.append(
+            KnobSketch(
+                name, "continuous", sparkline(samples), tuple((s, fixed.at(s)) for s in marks)
+            )
+        )
     return drawn
 
 
@@ -56,6 +67,10 @@ def realised(recipe: Recipe, plan: Plan) -> list[tuple[int, int, dict[str, float
     """(start, end, what the structural knobs come to) for every phase."""
     card, config = recipe.architecture.card, recipe.architecture.config
     return [
-        (phase.start, phase.end, card.realised(config, recipe.spec, {**plan.work.constants, **phase.structural}))
+        (
+            phase.start,
+            phase.end,
+            card.realised(config, recipe.spec, {**plan.work.constants, **phase.structural}),
+        )
         for phase in plan.work.phases()
     ]

@@ -149,7 +149,7 @@ class Cosine(Schedule):
         end = self.end.value
         if step >= end:
             return self.to
-        if step < warm:
+        if start < warm and step < warm:
             return self.from_ + (self.peak - self.from_) * max(0.0, step - start) / (warm - start)
         u = max(0.0, (step - warm) / (end - warm))
         return self.to + (self.peak - self.to) * (1 + math.cos(math.pi * u)) / 2

@@ -13,7 +13,8 @@ from labctl.errors import EnvironmentProblem
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
-    """Let `write` fill a file beside `path`, then rename: a reader sees the old file or the new one.
+    """Let `write` fill a file beside `path`, then rename: a reader sees the old file or the new
+    one.
 
     `durable` waits until the disk has it; a file that may be lost with the machine need not.
 

@@ -1,7 +1,7 @@
 """The append-only record that a run writes about itself.
 
-One segment (`journal/0001.jsonl`, ...) per attempt, one JSON object per line. An attempt that resumes
-begins with `from_step`: what earlier attempts recorded after that step is superseded.
+One segment (`journal/0001.jsonl`, ...) per attempt, one JSON object per line. An attempt that
+resumes begins with `from_step`: what earlier attempts recorded after that step is superseded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def _decoded(value: float | str) -> float:
 class JournalWriter:
     """Appends to the segment of one attempt; every record is flushed when `record` returns."""
 
-    def __init__(self, folder: Path, attempt: int, from_step: int, facts: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, attempt: int, from_step: int, facts: Mapping[str, Any]
+    ) -> None:
         self.path = folder / "journal" / f"{attempt:04d}.jsonl"
         with storage(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +43,9 @@ class JournalWriter:
 
     def record(self, kind: str, step: int, **fields: Any) -> None:
         """Append one record; `step` is the number of steps done."""
-        line = json.dumps({"kind": kind, "step": step, "time": time.time(), **fields}, allow_nan=False)
+        line = json.dumps(
+            {"kind": kind, "step": step, "time": time.time(), **fields}, allow_nan=False
+        )
         with storage(self.path):
             self._file.write(line + "\n")
             self._file.flush()
@@ -51,7 +55,12 @@ class JournalWriter:
 
         Training metrics say with `seconds` and `steps` what the steps behind them took.
         """
-        self.record("metrics", step, values={name: _encoded(value) for name, value in values.items()}, **fields)
+        self.record(
+            "metrics",
+            step,
+            values={name: _encoded(value) for name, value in values.items()},
+            **fields,
+        )
 
     def close(self) -> None:
         with storage(self.path):
@@ -84,7 +93,8 @@ class Journal:
     """In order of writing, without what a later attempt superseded."""
     attempts: int
     damage: tuple[str, ...]
-    """Lines that could not be read, as `file:line: why`. A last line cut short by a crash is none."""
+    """Lines that could not be read, as `file:line: why`. A last line cut short by a crash is
+    none."""
 
     @classmethod
     def read(cls, folder: Path) -> Journal:
@@ -119,7 +129,8 @@ class Journal:
 
     @property
     def durable_step(self) -> int:
-        """The last step that no later attempt can supersede: of the last checkpoint, or of the end."""
+        """The last step that no later attempt can supersede: of the last checkpoint, or of the
+        end."""
         return max((r.step for r in self.records if r.kind in ("checkpoint", "end")), default=0)
 
 
@@ -139,7 +150,9 @@ def _read_segment(path: Path, attempt: int, damage: list[str]) -> Iterator[Recor
             continue
         try:
             fields = json.loads(line)
-            record = Record(fields.pop("kind"), fields.pop("step"), fields.pop("time"), attempt, fields)
+            record = Record(
+                fields.pop("kind"), fields.pop("step"), fields.pop("time"), attempt, fields
+            )
         except (ValueError, KeyError, AttributeError, TypeError):
             if number < len(lines):  # a whole line, not the end that a crash cut off
                 damage.append(f"{path.name}:{number}: not a record")

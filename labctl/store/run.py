@@ -75,15 +75,18 @@ class Run:
             raise RunError(f"no plan: {error.strerror}", where=str(path)) from None
         except ValidationError as error:
             raise RunError(
-                f"the plan cannot be read ({error.error_count()} problems): damaged, or of another labctl version",
+                f"the plan cannot be read ({error.error_count()} problems): "
+                "damaged, or of another labctl version",
                 where=str(path),
-                hint="move the folder away and run the recipe again; the journal in it stays readable",
+                hint="move the folder away and run the recipe again; "
+                "the journal in it stays readable",
             ) from None
 
     def create(self, plan: Plan, provenance: dict[str, Any]) -> None:
         """Write provenance, once, and the plan.
 
-        A plan of the same key may differ in what is no part of the work: its title, its measurements.
+        A plan of the same key may differ in what is no part of the work: its title, its
+        measurements.
         """
         if not (self.folder / "provenance.json").exists():
             write_json(self.folder / "provenance.json", provenance)
@@ -163,8 +166,8 @@ def all_runs(project: Project) -> Iterator[Run]:
 
 
 def find_runs(project: Project, text: str) -> list[Run]:
-    """The runs that `text` means: a folder, a key or its beginning, a recipe, `recipe@preset`, or either
-    with `/seed=N`.
+    """The runs that `text` means: a folder, a key or its beginning, a recipe, `recipe@preset`, or
+    either with `/seed=N`.
 
     Raises:
         UsageError: there is none.
@@ -175,9 +178,15 @@ def find_runs(project: Project, text: str) -> list[Run]:
     runs = list(all_runs(project))
     found = [run for run in runs if text in _names(run)]
     if not found and len(text) >= 4:
-        found = [run for run in runs if run.plan.key.startswith(text) or run.plan.group.startswith(text)]
+        found = [
+            run for run in runs if run.plan.key.startswith(text) or run.plan.group.startswith(text)
+        ]
     if not found:
-        known = {name for run in runs for name in (run.plan.label, f"{run.plan.label}/seed={run.plan.work.seed}")}
+        known = {
+            name
+            for run in runs
+            for name in (run.plan.label, f"{run.plan.label}/seed={run.plan.work.seed}")
+        }
         raise UsageError(f"no run {text!r}", hint=did_you_mean(text, known))
     return found
 
@@ -185,4 +194,10 @@ def find_runs(project: Project, text: str) -> list[Run]:
 def _names(run: Run) -> set[str]:
     plan = run.plan
     seed = f"seed={plan.work.seed}"
-    return {plan.recipe, plan.label, f"{plan.recipe}/{seed}", f"{plan.label}/{seed}", f"{plan.label} {seed}"}
+    return {
+        plan.recipe,
+        plan.label,
+        f"{plan.recipe}/{seed}",
+        f"{plan.label}/{seed}",
+        f"{plan.label} {seed}",
+    }

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
+    """States of a run."""
+
     PENDING = "PENDING"
     """Planned, never begun."""
     RUNNING = "RUNNING"

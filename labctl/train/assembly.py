@@ -74,7 +74,8 @@ class Assembly:
             self.knobs |= {knob.name: knob for knob in part.card.knobs(part.config, self.spec)}
 
     def model(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        """The model, initialised on the CPU from the run's own stream, so that every device begins alike."""
+        """The model, initialised on the CPU from the run's own stream, so that every device begins
+        alike."""
         build = self.architecture.card.build
         if device.type == "meta":
             with device:
@@ -85,16 +86,24 @@ class Assembly:
         return model.to(device=device, dtype=dtype)
 
     def objective(self) -> Objective:
-        return Objective({name: part.card.build(part.config, self.spec) for name, part in self._losses.items()})
+        return Objective(
+            {name: part.card.build(part.config, self.spec) for name, part in self._losses.items()}
+        )
 
     def optimizer(self, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
         part = self.plan.work.optimizer
         groups = parameter_groups(model, part, device)
-        optimizer: torch.optim.Optimizer = self._optimizer.card.build(self._optimizer.config, groups)
+        optimizer: torch.optim.Optimizer = self._optimizer.card.build(
+            self._optimizer.config, groups
+        )
         return optimizer
 
     def learner(
-        self, model: nn.Module, objective: Objective, optimizer: torch.optim.Optimizer, arithmetic: Arithmetic
+        self,
+        model: nn.Module,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        arithmetic: Arithmetic,
     ) -> Learner:
         parts = LearnerParts(
             model=model,
@@ -112,4 +121,11 @@ class Assembly:
 
     def splits(self, device: torch.device) -> Mapping[str, Batches]:
         """The data on `device`, with the validation part carved out."""
-        return load_splits(self.data.card, self.data.config, self.places, self.plan.work.data.val, self.spec, device)
+        return load_splits(
+            self.data.card,
+            self.data.config,
+            self.places,
+            self.plan.work.data.val,
+            self.spec,
+            device,
+        )

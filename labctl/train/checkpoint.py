@@ -6,7 +6,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 
@@ -17,11 +17,14 @@ _TRAILER = struct.Struct("<8sQI")
 _MAGIC = b"labctl\0\1"
 
 
-class _Summed:
+class _Summed(io.RawIOBase):
     """A file that keeps the length and checksum of what passes through it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.size, self.crc = file, 0, 0
+
+    def writable(self) -> bool:
+        return True
 
     def write(self, data: Any) -> int:
         view = memoryview(data)
@@ -29,16 +32,13 @@ class _Summed:
         self.size += view.nbytes
         return self.file.write(view)
 
-    def flush(self) -> None:
-        self.file.flush()
-
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state` beside `path`, then rename; the checkpoint before it stays as `.previous`."""
 
     def write(file: BinaryIO) -> None:
         summed = _Summed(file)
-        torch.save(state, summed)
+        torch.save(state, cast("IO[bytes]", summed))
         file.write(_TRAILER.pack(_MAGIC, summed.size, summed.crc))
 
     if path.exists():
@@ -65,7 +65,8 @@ def load(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
         raise RunError(
             f"no usable checkpoint: {'; '.join(faults)}",
             where=str(path.parent),
-            hint="begin this run again with `labctl run ... --restart`; its journal so far is set aside, not deleted",
+            hint="begin this run again with `labctl run ... --restart`; "
+            "its journal so far is set aside, not deleted",
         )
     return None, []
 

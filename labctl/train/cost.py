@@ -30,8 +30,9 @@ FP32 = torch.float32
 def ledger(assembly: Assembly) -> dict[str, Any]:
     """FLOPs that the plan will execute, phase by phase, and the figures that papers quote.
 
-    `step_flops` are those of one learner step of `batch_size` examples, forward, backward and whatever
-    else the learner does, at 2 per multiply-accumulate; `train_flops` is their sum over the run.
+    `step_flops` are those of one learner step of `batch_size` examples, forward, backward and
+    whatever else the learner does, at 2 per multiply-accumulate; `train_flops` is their sum over
+    the run.
     """
     work = assembly.plan.work
     counted: dict[str, StepCount] = {}
@@ -42,8 +43,8 @@ def ledger(assembly: Assembly) -> dict[str, Any]:
             counted[name] = step_flops(_step(assembly, phase))
         step = counted[name]
         phases.append(
-            {**phase.model_dump(), "step_flops": step.flops, "counted_on": step.device, "reason": step.reason,
-             "uncounted": step.uncounted}
+            {**phase.model_dump(), "step_flops": step.flops, "counted_on": step.device,
+             "reason": step.reason, "uncounted": step.uncounted}
         )  # fmt: skip
     model = assembly.model(torch.device("meta"), FP32)
     forward = step_flops(_forward(assembly))
@@ -106,7 +107,11 @@ def _fvcore(assembly: Assembly) -> dict[str, Any]:
         figure = fvcore_macs(model, inputs, _evaluation_knobs(assembly))
     except (EnvironmentProblem, RuntimeError) as error:
         return {"missing": str(error).splitlines()[0]}
-    return {"total": figure.total, "by_operator": figure.by_operator, "convention": figure.convention}
+    return {
+        "total": figure.total,
+        "by_operator": figure.by_operator,
+        "convention": figure.convention,
+    }
 
 
 def placeholder(spec: DataSpec, size: int, device: torch.device) -> Batch:

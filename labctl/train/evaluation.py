@@ -22,7 +22,8 @@ class Evaluation:
 
     metrics: dict[str, float]
     predictions: Tensor | None
-    """int64 (N,) on the CPU: the class with the largest logit; None for token data or when not asked for."""
+    """int64 (N,) on the CPU: the class with the largest logit; None for token data or when not
+    asked for."""
 
 
 @torch.no_grad()

@@ -17,13 +17,23 @@ from labctl.registry.registry import Registry
 class KnobBoard:
     """The knobs of one run: asks the schedules, and hands out values.
 
-    Continuous knobs are 0-d tensors on the device that stay the same objects while their value changes.
+    Continuous knobs are 0-d tensors on the device that stay the same objects while their value
+    changes.
     """
 
-    def __init__(self, work: Work, knobs: Mapping[str, Knob], registry: Registry, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        work: Work,
+        knobs: Mapping[str, Knob],
+        registry: Registry,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
         self.work = work
         self.knobs = knobs
-        self.schedules = {name: _schedule(registry, block) for name, block in work.schedules.items()}
+        self.schedules = {
+            name: _schedule(registry, block) for name, block in work.schedules.items()
+        }
         self.device, self.dtype = device, dtype
         names = [name for name, knob in knobs.items() if knob.kind == "continuous"]
         self._tensors: dict[str, Tensor] = {
@@ -45,7 +55,9 @@ class KnobBoard:
         return self._handed(self.evaluation_values(step), None)
 
     def evaluation_values(self, step: int) -> dict[str, KnobValue]:
-        moved = {name: knob.at_eval for name, knob in self.knobs.items() if knob.at_eval is not None}
+        moved = {
+            name: knob.at_eval for name, knob in self.knobs.items() if knob.at_eval is not None
+        }
         return {**self.values(step), **moved}
 
     def as_trained(self, step: int) -> dict[str, Tensor | KnobValue] | None:

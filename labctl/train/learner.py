@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from labctl.data.examples import Batch
 
 Knobs = Mapping[str, Any]
-"""Knobs by name: continuous ones as 0-d float32 tensors on the device, structural ones as Python values."""
+"""Knobs by name: continuous ones as 0-d float32 tensors on the device, structural ones as Python
+values."""
 
 Metrics = dict[str, tuple[Tensor, Tensor]]
 """Metrics by name, each a pair of 0-d device tensors (sum, count); the metric is sum / count."""
@@ -48,7 +49,10 @@ class Objective:
         count = metrics["acc"][1]
         metrics["loss"] = (loss.detach() * count, count)
         if len(parts) > 1:
-            metrics |= {f"loss_{name}": (part.detach().float() * count, count) for name, part in parts.items()}
+            metrics |= {
+                f"loss_{name}": (part.detach().float() * count, count)
+                for name, part in parts.items()
+            }
         return loss, metrics
 
 

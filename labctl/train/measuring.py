@@ -28,7 +28,8 @@ def take_measurements(
     run: Run,
     journal: JournalWriter,
 ) -> None:
-    """Take those not yet taken; each leaves its numbers in the journal, its files in `measurements/<name>/`."""
+    """Take those not yet taken; each leaves its numbers in the journal, its files in
+    `measurements/<name>/`."""
     model.eval()
     for part in plan.measures:
         folder = run.folder / "measurements" / part.name
@@ -49,5 +50,7 @@ def take_measurements(
             seed=plan.work.seed,
         )
         values: dict[str, float] = measurement.card.run(measurement.config, context)
-        journal.metrics(plan.work.steps, {f"{part.name}/{name}": value for name, value in values.items()})
+        journal.metrics(
+            plan.work.steps, {f"{part.name}/{name}": value for name, value in values.items()}
+        )
         write_json(folder / "values.json", values)

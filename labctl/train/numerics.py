@@ -22,7 +22,8 @@ def device_of(name: str) -> torch.device:
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if has[kind]))
     if not has[name]:
         raise EnvironmentProblem(
-            f"the recipe asks for {name}, and this machine has none", hint="labctl run ... runtime.device=auto"
+            f"the recipe asks for {name}, and this machine has none",
+            hint="labctl run ... runtime.device=auto",
         )
     return torch.device(name)
 
@@ -33,7 +34,8 @@ class Arithmetic:
     def __init__(self, numerics: Numerics, device: torch.device) -> None:
         if numerics.precision == "tf32" and device.type != "cuda":
             raise EnvironmentProblem(
-                f"tf32 needs CUDA; this is {device.type}", hint="set numerics.precision=fp32, a key of its own"
+                f"tf32 needs CUDA; this is {device.type}",
+                hint="set numerics.precision=fp32, a key of its own",
             )
         if numerics.precision == "fp64" and device.type == "mps":
             raise EnvironmentProblem("mps has no fp64", hint="set runtime.device=cpu")

@@ -12,8 +12,11 @@ from labctl.errors import RunError, did_you_mean
 from labctl.plan.plan import OptimizerPart
 
 
-def parameter_groups(model: nn.Module, part: OptimizerPart, device: torch.device) -> list[dict[str, Any]]:
-    """Parameters by learning-rate scale and weight decay; each group has a 0-d `lr` tensor of its own.
+def parameter_groups(
+    model: nn.Module, part: OptimizerPart, device: torch.device
+) -> list[dict[str, Any]]:
+    """Parameters by learning-rate scale and weight decay; each group has a 0-d `lr` tensor of its
+    own.
 
     A parameter belongs to the first group of the recipe that matches its name. Weight decay spares
     parameters of fewer than two dimensions (biases, norms) unless a group sets it for them.
@@ -38,13 +41,19 @@ def parameter_groups(model: nn.Module, part: OptimizerPart, device: torch.device
                 decay = own.weight_decay
             sorted_out.setdefault((own.lr_scale if own else 1.0, decay), []).append(parameter)
     return [
-        {"params": params, "lr": torch.zeros((), device=device), "lr_scale": scale, "weight_decay": decay}
+        {
+            "params": params,
+            "lr": torch.zeros((), device=device),
+            "lr_scale": scale,
+            "weight_decay": decay,
+        }
         for (scale, decay), params in sorted_out.items()
     ]
 
 
 class LearningRate:
-    """Puts a learning rate into every group, times the group's scale, without waiting for the device."""
+    """Puts a learning rate into every group, times the group's scale, without waiting for the
+    device."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
@@ -66,4 +75,6 @@ def adamw(config: Any, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
 
 def sgd(config: Any, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     """SGD with momentum, one fused kernel. Its weight decay is not decoupled."""
-    return torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, fused=_can_fuse(groups))
+    return torch.optim.SGD(
+        groups, momentum=config.momentum, nesterov=config.nesterov, fused=_can_fuse(groups)
+    )

@@ -1,4 +1,5 @@
-"""Named streams of randomness: each draw of a run belongs to one, found again from seed, use and step.
+"""Named streams of randomness: each draw of a run belongs to one, found again from seed, use and
+step.
 
 Nothing needs to be saved: a resumed run, and one of several that share a process, seeds the same
 streams at the same steps.
@@ -23,5 +24,6 @@ def stream(seed: int, use: str, *index: int) -> torch.Generator:
 
 
 def seed_global(seed: int, use: str, *index: int) -> None:
-    """Seed torch's own generators, on every device: those that dropout and initialisation draw from."""
+    """Seed torch's own generators, on every device: those that dropout and initialisation draw
+    from."""
     torch.manual_seed(seed_of(seed, use, *index))

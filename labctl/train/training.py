@@ -44,12 +44,14 @@ class Diverged(LabctlError):
 class Training:
     """Carries a plan out, from its latest checkpoint on, and writes the journal.
 
-    `advance` trains up to a step, `checkpoint` makes what was done durable, `finish` evaluates, measures
-    and keeps the weights. Several trainings may take turns in one process: none keeps state that
-    another could see.
+    `advance` trains up to a step, `checkpoint` makes what was done durable, `finish` evaluates,
+    measures and keeps the weights. Several trainings may take turns in one process: none keeps
+    state that another could see.
     """
 
-    def __init__(self, run: Run, assembly: Assembly, device: torch.device, facts: Mapping[str, Any]) -> None:
+    def __init__(
+        self, run: Run, assembly: Assembly, device: torch.device, facts: Mapping[str, Any]
+    ) -> None:
         self.run, self.assembly, self.device = run, assembly, device
         self.plan, self.work = assembly.plan, assembly.plan.work
         self.arithmetic = Arithmetic(self.work.numerics, device)
@@ -79,7 +81,9 @@ class Training:
     def _begin(self, facts: Mapping[str, Any], faults: list[str]) -> JournalWriter:
         attempt = len(segments(self.run.folder)) + 1
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        journal = JournalWriter(self.run.folder, attempt, self.step, {**facts, "parameters": parameters})
+        journal = JournalWriter(
+            self.run.folder, attempt, self.step, {**facts, "parameters": parameters}
+        )
         for fault in faults:
             journal.record("warning", self.step, message=f"checkpoint not used: {fault}")
         return journal
@@ -145,7 +149,9 @@ class Training:
 
     def _record_first(self) -> None:
         losses = [repr(loss) for loss in torch.stack(self._first).tolist()]
-        self.journal.record("first_losses", self.step, of_step=self.step - len(losses), losses=losses)
+        self.journal.record(
+            "first_losses", self.step, of_step=self.step - len(losses), losses=losses
+        )
         self._first = []
 
     def _note_phase(self) -> None:
@@ -153,12 +159,20 @@ class Training:
         phase = next((phase for phase in self.work.phases() if phase.start == self.step), None)
         if phase is None:
             return
-        self.journal.record("phase", self.step, end=phase.end, structural=phase.structural, realised=self._realised(phase))
+        self.journal.record(
+            "phase",
+            self.step,
+            end=phase.end,
+            structural=phase.structural,
+            realised=self._realised(phase),
+        )
 
     def _realised(self, phase: Phase) -> dict[str, float]:
         values: dict[str, KnobValue] = {**self.work.constants, **phase.structural}
         card = self.assembly.architecture.card
-        realised: dict[str, float] = card.realised(self.assembly.architecture.config, self.assembly.spec, values)
+        realised: dict[str, float] = card.realised(
+            self.assembly.architecture.config, self.assembly.spec, values
+        )
         return realised
 
     def _close_window(self) -> None:
@@ -166,14 +180,20 @@ class Training:
             means = self.window.means()  # waits for the device
         values = {f"train/{name}": value for name, value in means.items()}
         knobs = self.board.values(self.step - 1)
-        values |= {f"knob/{name}": float(value) for name, value in knobs.items() if not isinstance(value, str)}
+        values |= {
+            f"knob/{name}": float(value)
+            for name, value in knobs.items()
+            if not isinstance(value, str)
+        }
         seconds, steps = self.window.seconds, self.window.steps
         self.journal.metrics(self.step, values, seconds=seconds, steps=steps)
         self._latest_rate = seconds / steps
         self.window = Window()
         if not all(np.isfinite(value) for value in means.values()):
             bad = ", ".join(name for name, value in means.items() if not np.isfinite(value))
-            raise Diverged(f"{bad} stopped being finite within steps {self.step - steps} to {self.step}")
+            raise Diverged(
+                f"{bad} stopped being finite within steps {self.step - steps} to {self.step}"
+            )
 
     def _evaluate(self) -> None:
         """Evaluate on the held-out splits; at the end on training too, keeping predictions."""
@@ -186,13 +206,18 @@ class Training:
         kept: dict[str, Evaluation] = {}
         for name in names:
             prefix = "train/clean" if name == "train" else name
-            result = self._evaluation(self.splits[name], self.board.for_evaluation(self.step - 1), is_last)
+            result = self._evaluation(
+                self.splits[name], self.board.for_evaluation(self.step - 1), is_last
+            )
             values |= {f"{prefix}/{metric}": value for metric, value in result.metrics.items()}
             kept[name] = result
             knobs = self.board.as_trained(self.step - 1)
             if knobs is not None and name != "train":
                 result = self._evaluation(self.splits[name], knobs, False)
-                values |= {f"{prefix}/as_trained/{metric}": value for metric, value in result.metrics.items()}
+                values |= {
+                    f"{prefix}/as_trained/{metric}": value
+                    for metric, value in result.metrics.items()
+                }
         self.journal.metrics(self.step, values)
         self._evaluated = (self.step, kept)
 
@@ -200,17 +225,21 @@ class Training:
         seed_global(self.work.seed, "evaluate", self.step)
         model = self.model if self.average is None else self.average.module
         size = self.work.evaluate.batch_size
-        return evaluate(model, batches, self.objective, knobs, self.arithmetic, size, keep_predictions=keep)
+        return evaluate(
+            model, batches, self.objective, knobs, self.arithmetic, size, keep_predictions=keep
+        )
 
     def _settle(self) -> None:
-        """Let the device finish the steps it was given, on their time: what follows is not training."""
+        """Let the device finish the steps it was given, on their time: what follows is not
+        training."""
         if self.device.type == "cuda":
             with self._timed():
                 torch.cuda.synchronize(self.device)
 
     @property
     def seconds_per_step(self) -> float | None:
-        """Of the window before this one, or of this one if it is the first; None before the second step."""
+        """Of the window before this one, or of this one if it is the first; None before the second
+        step."""
         if self._latest_rate is None and self.window.steps > 1:
             return self.window.seconds / self.window.steps
         return self._latest_rate
@@ -273,16 +302,21 @@ class Training:
         model = self.model if self.average is None else self.average.module
         write_atomic(self.run.weights_path, lambda file: torch.save(model.state_dict(), file))
         with self.arithmetic.active():
-            take_measurements(self.plan, self.assembly, model, self.splits, self.board, self.run, self.journal)
+            take_measurements(
+                self.plan, self.assembly, model, self.splits, self.board, self.run, self.journal
+            )
 
     def _keep_predictions(self) -> None:
         arrays = {
-            name: result.predictions.numpy() for name, result in self._evaluated[1].items() if result.predictions is not None
+            name: result.predictions.numpy()
+            for name, result in self._evaluated[1].items()
+            if result.predictions is not None
         }
         if arrays:
             small = np.uint16 if self.assembly.spec.num_classes < 2**16 else np.int64
-            compact = {name: array.astype(small) for name, array in arrays.items()}
-            write_atomic(self.run.folder / "predictions.npz", lambda file: np.savez_compressed(file, **compact))
+            compact: dict[str, Any] = {name: array.astype(small) for name, array in arrays.items()}
+            path = self.run.folder / "predictions.npz"
+            write_atomic(path, lambda file: np.savez_compressed(file, **compact))
 
     def end(self, status: str, message: str = "") -> None:
         """Close the journal with the status in which this attempt ended."""

@@ -33,8 +33,13 @@ class Window:
         if not self._totals:
             return {}
         names = list(self._totals)
-        pairs = torch.stack([torch.stack([t.double(), c.double()]) for t, c in self._totals.values()])
-        return {name: total / count if count else 0.0 for name, (total, count) in zip(names, pairs.tolist(), strict=True)}
+        pairs = torch.stack(
+            [torch.stack([t.double(), c.double()]) for t, c in self._totals.values()]
+        )
+        return {
+            name: total / count if count else 0.0
+            for name, (total, count) in zip(names, pairs.tolist(), strict=True)
+        }
 
     def state_dict(self) -> dict[str, Any]:
         return {"totals": dict(self._totals), "steps": self.steps, "seconds": self.seconds}

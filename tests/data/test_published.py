@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from labctl.builtin import cards
 from labctl.data import digits, published
 from labctl.data.published import Published
 from labctl.data.splits import load_splits
 from labctl.errors import EnvironmentProblem
-from labctl.builtin import cards
 from labctl.registry.card import Dataset, Places
 
 CPU = torch.device("cpu")
@@ -23,29 +23,45 @@ def card(name: str) -> Dataset:
 
 @pytest.mark.parametrize(
     ("data", "folder"),
-    [(published.MNIST, "MNIST"), (published.CIFAR10, "cifar-10-batches-py"), (published.CIFAR100, "cifar-100-python")],
+    [
+        (published.MNIST, "MNIST"),
+        (published.CIFAR10, "cifar-10-batches-py"),
+        (published.CIFAR100, "cifar-100-python"),
+    ],
     ids=["mnist", "cifar10", "cifar100"],
 )
-def test_the_facts_hold_of_the_official_files(data: Published, folder: str, real_data: Callable[[str], Path]) -> None:
+def test_the_facts_hold_of_the_official_files(
+    data: Published, folder: str, real_data: Callable[[str], Path]
+) -> None:
     places = Places((real_data(folder),))
     spec = data.facts
     splits = data.load(None, places)
     for name, images in splits.items():
-        assert images.pixels.shape == (spec.sizes[name], *spec.shape) and images.pixels.dtype == torch.uint8
+        assert (
+            images.pixels.shape == (spec.sizes[name], *spec.shape)
+            and images.pixels.dtype == torch.uint8
+        )
         counts = torch.bincount(images.labels, minlength=spec.num_classes)
         assert len(counts) == spec.num_classes
         if spec.name != "mnist":
             assert counts.unique().numel() == 1
     pixels = splits["train"].pixels.double() / 255
-    assert torch.allclose(pixels.mean((0, 2, 3)), torch.tensor(spec.mean, dtype=torch.float64), atol=2e-4)
+    assert torch.allclose(
+        pixels.mean((0, 2, 3)), torch.tensor(spec.mean, dtype=torch.float64), atol=2e-4
+    )
     # The customary figures of the CIFARs are standard deviations over all pixels, to 3-4 digits.
-    assert torch.allclose(pixels.std((0, 2, 3)), torch.tensor(spec.std, dtype=torch.float64), atol=2e-3)
+    assert torch.allclose(
+        pixels.std((0, 2, 3)), torch.tensor(spec.std, dtype=torch.float64), atol=2e-3
+    )
 
 
 def test_missing_files_name_every_place_and_the_way_to_get_them(tmp_path: Path) -> None:
     hint = published.CIFAR100.missing(None, Places((tmp_path / "a", tmp_path / "b")))
     assert hint is not None
-    assert str(tmp_path / "a" / "cifar-100-python") in hint and str(tmp_path / "b" / "cifar-100-python") in hint
+    assert (
+        str(tmp_path / "a" / "cifar-100-python") in hint
+        and str(tmp_path / "b" / "cifar-100-python") in hint
+    )
     assert "labctl data fetch cifar100" in hint
 
 

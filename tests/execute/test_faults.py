@@ -1,4 +1,4 @@
-"""What a user meets when the machine or the files are at fault: one message, a next step, nothing lost."""
+"""What a user meets when machine or files are at fault: one message, a next step, nothing lost."""
 
 from __future__ import annotations
 
@@ -27,14 +27,22 @@ class StopAt(Stop):
         self.step = step
 
     def asked(self, run: Run) -> bool:
-        return int(run.progress.get("step", 0)) >= self.step or run.journal.durable_step >= self.step
+        return (
+            int(run.progress.get("step", 0)) >= self.step or run.journal.durable_step >= self.step
+        )
 
 
 def begun(lab: Any, *overrides: str) -> Run:
     """A run that was stopped with two checkpoints behind it."""
     from labctl.execute.provenance import Provenance
 
-    overrides = ("seeds=[1]", "budget=2ep", "evaluate.every=1ep", "runtime.checkpoint_seconds=0", *overrides)
+    overrides = (
+        "seeds=[1]",
+        "budget=2ep",
+        "evaluate.every=1ep",
+        "runtime.checkpoint_seconds=0",
+        *overrides,
+    )
     job = lab.jobs("tiny", *overrides)[0]
     run: Run = lab.runs("tiny", *overrides)[0]
     Provenance(lab.registry).store(run, job.plan, job.recipe)
@@ -53,7 +61,9 @@ def quick(lab: Any) -> Any:
     return lab
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(quick: Any, make_lab: Callable[[str], Any]) -> None:
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    quick: Any, make_lab: Callable[[str], Any]
+) -> None:
     run = begun(quick)
     data = bytearray(run.checkpoint_path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -64,7 +74,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(quick: Any, make_lab: 
     assert len(warnings) == 1 and "checksum" in warnings[0]
     other = make_lab("undamaged")
     other.write("tiny", (quick.root / "recipes/tiny.yaml").read_text())
-    whole = other.train_here("tiny", "seeds=[1]", "budget=2ep", "evaluate.every=1ep", "runtime.checkpoint_seconds=0")[0]
+    whole = other.train_here(
+        "tiny", "seeds=[1]", "budget=2ep", "evaluate.every=1ep", "runtime.checkpoint_seconds=0"
+    )[0]
     assert whole.journal.curves == run.journal.curves
 
 
@@ -87,7 +99,11 @@ def test_a_journal_cut_short_by_a_crash_is_no_damage(quick: Any) -> None:
     assert not run.journal.damage
     go_on(run)
     assert run.status is Status.DONE
-    assert all(run.journal.curves[name][step] == value for name, curve in whole.items() for step, value in curve.items())
+    assert all(
+        run.journal.curves[name][step] == value
+        for name, curve in whole.items()
+        for step, value in curve.items()
+    )
 
 
 def test_a_damaged_line_is_named_and_the_rest_is_read(quick: Any) -> None:
@@ -119,7 +135,13 @@ def test_a_full_disk_fails_the_run_with_a_way_out_and_keeps_what_is_there(quick:
 
 
 def test_divergence_is_an_answer_and_is_not_tried_again(quick: Any) -> None:
-    overrides = ("seeds=[1]", "budget=2ep", "schedules.lr.peak=1e9", "schedules.lr.warmup=0ep", "optimizer.clip_norm=null")
+    overrides = (
+        "seeds=[1]",
+        "budget=2ep",
+        "schedules.lr.peak=1e9",
+        "schedules.lr.warmup=0ep",
+        "optimizer.clip_norm=null",
+    )
     first = carry_out_inline(quick.project, quick.registry, quick.jobs("tiny", *overrides))[0]
     assert first.status is Status.DIVERGED
     assert "finite" in first.message
@@ -134,7 +156,9 @@ def test_a_measurement_asked_for_later_needs_no_training(quick: Any) -> None:
     run = quick.train_here("tiny", "seeds=[1]", "budget=2ep")[0]
     weights, attempts = run.weights_path.read_bytes(), run.journal.attempts
     curves = run.journal.curves
-    again = quick.train_here("tiny", "seeds=[1]", "budget=2ep", "measure.attention_maps.images=16")[0]
+    again = quick.train_here("tiny", "seeds=[1]", "budget=2ep", "measure.attention_maps.images=16")[
+        0
+    ]
     assert again.folder == run.folder and again.status is Status.DONE
     assert again.weights_path.read_bytes() == weights
     assert again.journal.attempts == attempts + 1
@@ -150,7 +174,9 @@ def test_interleaved_runs_equal_the_same_two_alone(make_lab: Callable[[str], Any
     labs = [make_lab(name) for name in ("together", "alone")]
     for lab in labs:
         provenance = Provenance(lab.registry)
-        for job, run in zip(lab.jobs("tiny", "budget=5ep"), lab.runs("tiny", "budget=5ep"), strict=True):
+        for job, run in zip(
+            lab.jobs("tiny", "budget=5ep"), lab.runs("tiny", "budget=5ep"), strict=True
+        ):
             provenance.store(run, job.plan, job.recipe)
     together, alone = (lab.runs("tiny", "budget=5ep") for lab in labs)
     work(together, (), Stop())
@@ -166,7 +192,9 @@ def test_interleaved_runs_equal_the_same_two_alone(make_lab: Callable[[str], Any
 class TestFromTheOutside:
     """The same through the command line."""
 
-    def test_a_runs_folder_that_cannot_be_written(self, lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_runs_folder_that_cannot_be_written(
+        self, lab: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         blocked = lab.root / "blocked"
         blocked.write_text("a file, not a folder")
         monkeypatch.setenv("LABCTL_RUNS", str(blocked))
@@ -174,7 +202,9 @@ class TestFromTheOutside:
         assert code == 6, output
         assert "cannot write" in output and "LABCTL_RUNS" in output and "Traceback" not in output
 
-    def test_missing_data_names_places_ways_and_a_preset(self, lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_missing_data_names_places_ways_and_a_preset(
+        self, lab: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("LABCTL_DATA", str(lab.root / "nowhere"))
         monkeypatch.setenv("XDG_CACHE_HOME", str(lab.root / "cache"))
         code, output = lab.labctl("run", "ctd_gamma1.5")
@@ -183,10 +213,15 @@ class TestFromTheOutside:
         assert "labctl data fetch cifar100" in output and "--preset smoke" in output
 
     def test_many_hours_on_a_cpu_need_a_yes(self, lab: Any) -> None:
-        code, output = lab.labctl("run", "tiny", "budget=20000000step", "schedules.token_drop=0.1", "--no-track")
+        code, output = lab.labctl(
+            "run", "tiny", "budget=20000000step", "schedules.token_drop=0.1", "--no-track"
+        )
         assert code == 6, output
         assert "--yes" in output and "on this CPU" in output
-        assert all(run.status in (Status.STOPPED, Status.PENDING, Status.LOST) for run in lab.runs("tiny", "budget=20000000step", "schedules.token_drop=0.1"))
+        assert all(
+            run.status in (Status.STOPPED, Status.PENDING, Status.LOST)
+            for run in lab.runs("tiny", "budget=20000000step", "schedules.token_drop=0.1")
+        )
 
     def test_a_plugin_that_raises_is_reported_as_its_own_failure(self, lab: Any) -> None:
         folder = lab.root / "plugins" / "broken"
@@ -195,7 +230,11 @@ class TestFromTheOutside:
         lab.write("b", (lab.root / "recipes/tiny.yaml").read_text().replace("ctd_vit", "broken"))
         code, output = lab.labctl("validate", "b")
         assert code == 2
-        assert "plugins/broken/__init__.py:2" in output and "out of order" in output and "Traceback" not in output
+        assert (
+            "plugins/broken/__init__.py:2" in output
+            and "out of order" in output
+            and "Traceback" not in output
+        )
         assert lab.labctl("validate", "tiny")[0] == 0
         assert lab.labctl("doctor")[0] == 6
 
@@ -203,7 +242,14 @@ class TestFromTheOutside:
 def test_restart_sets_an_unfinished_run_aside(quick: Any) -> None:
     run = begun(quick)
     code, output = quick.labctl(
-        "run", "tiny", "seeds=[1]", "budget=2ep", "evaluate.every=1ep", "runtime.checkpoint_seconds=0", "--no-track", "--restart"
+        "run",
+        "tiny",
+        "seeds=[1]",
+        "budget=2ep",
+        "evaluate.every=1ep",
+        "runtime.checkpoint_seconds=0",
+        "--no-track",
+        "--restart",
     )
     assert code == 0, output
     assert run.status is Status.DONE and run.journal.attempts == 1
@@ -215,4 +261,7 @@ def test_code_edited_while_runs_wait_changes_nothing(quick: Any, tmp_path: Path)
     run = begun(quick)
     snapshot = run.source_path / "ctd_vit"
     assert (snapshot / "model.py").exists()
-    assert Registry(run.source_path, is_quiet=True).load("ctd_vit").digest == run.plan.work.digests["ctd_vit"]
+    assert (
+        Registry(run.source_path, is_quiet=True).load("ctd_vit").digest
+        == run.plan.work.digests["ctd_vit"]
+    )

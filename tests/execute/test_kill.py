@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,13 +35,17 @@ def worker(lab: Any, run: Run) -> subprocess.Popen[bytes]:
 def assert_same(expected: Run, actual: Run) -> None:
     """Every metric of every step, and the weights, bit for bit."""
     assert actual.journal.curves == expected.journal.curves
-    losses = [[r.fields["losses"] for r in run.journal.of("first_losses")] for run in (expected, actual)]
+    losses = [
+        [r.fields["losses"] for r in run.journal.of("first_losses")] for run in (expected, actual)
+    ]
     assert losses[0] == losses[1]
     before = torch.load(expected.weights_path, weights_only=True)
     after = torch.load(actual.weights_path, weights_only=True)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert (expected.folder / "predictions.npz").exists() and (actual.folder / "predictions.npz").exists()
+    assert (expected.folder / "predictions.npz").exists() and (
+        actual.folder / "predictions.npz"
+    ).exists()
 
 
 def test_a_run_killed_twenty_times_equals_one_that_was_not(make_lab: Callable[[str], Any]) -> None:
@@ -69,7 +72,11 @@ def test_a_run_killed_twenty_times_equals_one_that_was_not(make_lab: Callable[[s
         if run.weights_path.exists() and status is Status.DONE:
             break
         # Before its handlers stand, a signal ends the worker as SIGKILL does.
-        allowed = {Status.LOST, Status.PENDING} if number == signal.SIGKILL else {Status.STOPPED, Status.LOST, Status.PENDING}
+        allowed = (
+            {Status.LOST, Status.PENDING}
+            if number == signal.SIGKILL
+            else {Status.STOPPED, Status.LOST, Status.PENDING}
+        )
         assert status in allowed | ({Status.STOPPED} if killed > 1 else set()), (number, status)
         assert not run.journal.damage
     process = worker(lab, run)

@@ -26,7 +26,9 @@ def test_a_writer_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path) -
 
 def test_what_the_disk_refuses_names_the_file_and_a_way_out(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(EnvironmentProblem, match=r"cannot write .*file/x: (Not a directory|File exists)") as caught:
+    with pytest.raises(
+        EnvironmentProblem, match=r"cannot write .*file/x: (Not a directory|File exists)"
+    ) as caught:
         write_text(tmp_path / "file" / "x", "text")
     assert "LABCTL_RUNS" in caught.value.hint
 

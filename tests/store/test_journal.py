@@ -10,7 +10,6 @@ import pytest
 
 from labctl.store.journal import Journal, JournalWriter, segments
 
-
 Attempt = Callable[[Path, int, int], JournalWriter]
 
 
@@ -72,7 +71,9 @@ def test_an_end_is_forgotten_when_the_run_goes_on(attempt: Attempt, tmp_path: Pa
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 7))
-def test_a_last_line_cut_anywhere_is_left_out_without_complaint(attempt: Attempt, tmp_path: Path, cut: int) -> None:
+def test_a_last_line_cut_anywhere_is_left_out_without_complaint(
+    attempt: Attempt, tmp_path: Path, cut: int
+) -> None:
     writer = attempt(tmp_path, 1, 0)
     writer.metrics(1, {"loss": 1.0})
     writer.metrics(2, {"loss": 2.0})
@@ -97,7 +98,9 @@ def test_damage_inside_is_named_by_line(attempt: Attempt, tmp_path: Path) -> Non
     assert journal.curves == {"loss": {3: 3.0}}
 
 
-def test_an_attempt_never_writes_into_another_ones_segment(attempt: Attempt, tmp_path: Path) -> None:
+def test_an_attempt_never_writes_into_another_ones_segment(
+    attempt: Attempt, tmp_path: Path
+) -> None:
     from labctl.errors import EnvironmentProblem
 
     attempt(tmp_path, 1, 0)

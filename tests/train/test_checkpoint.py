@@ -10,7 +10,11 @@ from labctl.train import checkpoint
 
 
 def state(number: int) -> dict[str, object]:
-    return {"step": number, "model": {"w": torch.full((300,), float(number))}, "list": [torch.arange(3)]}
+    return {
+        "step": number,
+        "model": {"w": torch.full((300,), float(number))},
+        "list": [torch.arange(3)],
+    }
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:
@@ -23,7 +27,9 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("position", [0, 100, -1, -10])
-def test_any_flipped_bit_is_noticed_and_the_one_before_is_used(tmp_path: Path, position: int) -> None:
+def test_any_flipped_bit_is_noticed_and_the_one_before_is_used(
+    tmp_path: Path, position: int
+) -> None:
     path = tmp_path / "checkpoint.pt"
     checkpoint.save(path, state(1))
     checkpoint.save(path, state(2))

@@ -31,7 +31,9 @@ class Flat(nn.Module):
 
 
 def objective(smoothing: float = 0.0, spec: DataSpec = digits.SPEC) -> Objective:
-    return Objective({"cross_entropy": cross_entropy(CrossEntropyConfig(smoothing=smoothing), spec)})
+    return Objective(
+        {"cross_entropy": cross_entropy(CrossEntropyConfig(smoothing=smoothing), spec)}
+    )
 
 
 def test_uneven_last_batches_are_weighed_by_their_size() -> None:
@@ -42,7 +44,13 @@ def test_uneven_last_batches_are_weighed_by_their_size() -> None:
     everything = test.at(torch.arange(len(test)))
     model.eval()
     logits = model(everything.inputs, {})
-    assert abs(result.metrics["loss"] - F.cross_entropy(logits, everything.targets, label_smoothing=0.1).item()) < 1e-6
+    assert (
+        abs(
+            result.metrics["loss"]
+            - F.cross_entropy(logits, everything.targets, label_smoothing=0.1).item()
+        )
+        < 1e-6
+    )
     assert result.metrics["acc"] == (logits.argmax(1) == everything.targets).double().mean().item()
     assert result.predictions is not None and torch.equal(result.predictions, logits.argmax(1))
 
@@ -59,7 +67,10 @@ def test_tokens_without_a_target_do_not_count() -> None:
     windows = Windows.of(torch.tensor([0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1, 2]), 4)
     assert len(windows) == 3
     inputs, targets = windows.take(torch.tensor([2, 0]))
-    assert inputs.tolist() == [[3, 4, 0, 1], [0, 1, 2, 3]] and targets.tolist() == [[4, 0, 1, 2], [1, 2, 3, 4]]
+    assert inputs.tolist() == [[3, 4, 0, 1], [0, 1, 2, 3]] and targets.tolist() == [
+        [4, 0, 1, 2],
+        [1, 2, 3, 4],
+    ]
 
     class Next(nn.Module):
         def forward(self, inputs: Tensor, knobs: object) -> Tensor:

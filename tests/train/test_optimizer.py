@@ -14,7 +14,9 @@ CPU = torch.device("cpu")
 
 
 def part(*groups: ParameterGroup, decay: float = 0.1) -> OptimizerPart:
-    return OptimizerPart(name="adamw", plugin="labctl", config={}, weight_decay=decay, clip_norm=None, groups=groups)
+    return OptimizerPart(
+        name="adamw", plugin="labctl", config={}, weight_decay=decay, clip_norm=None, groups=groups
+    )
 
 
 def model() -> nn.Module:
@@ -51,7 +53,10 @@ def test_frozen_parameters_are_left_out() -> None:
 def test_the_fused_step_with_a_tensor_rate_equals_adamw_written_out() -> None:
     """AdamW, Loshchilov & Hutter 2019, algorithm 2."""
     net = model().double()
-    optimizer = adamw(AdamWConfig(), parameter_groups(net, part(ParameterGroup(match=("0.*",), lr_scale=0.5)), CPU))
+    optimizer = adamw(
+        AdamWConfig(),
+        parameter_groups(net, part(ParameterGroup(match=("0.*",), lr_scale=0.5)), CPU),
+    )
     set_lr = LearningRate(optimizer)
     x = torch.randn(5, 4, dtype=torch.float64)
     expected = {name: p.detach().clone() for name, p in net.named_parameters()}

@@ -7,10 +7,17 @@ from labctl.train.streams import seed_global, seed_of, stream
 
 
 def test_streams_are_reproducible_and_apart() -> None:
-    seeds = {seed_of(s, use, i) for s in range(4) for use in ("init", "shuffle", "dropout") for i in range(50)}
+    seeds = {
+        seed_of(s, use, i)
+        for s in range(4)
+        for use in ("init", "shuffle", "dropout")
+        for i in range(50)
+    }
     assert len(seeds) == 4 * 3 * 50
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert torch.equal(torch.rand(5, generator=stream(1, "a", 2)), torch.rand(5, generator=stream(1, "a", 2)))
+    assert torch.equal(
+        torch.rand(5, generator=stream(1, "a", 2)), torch.rand(5, generator=stream(1, "a", 2))
+    )
     draws = torch.stack([torch.rand(2000, generator=stream(0, "augment", i)) for i in range(8)])
     correlation = torch.corrcoef(draws) - torch.eye(8)
     assert correlation.abs().max() < 4.5 / 2000**0.5
