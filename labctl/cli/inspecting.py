@@ -33,7 +33,7 @@ def validate(
     preset: Preset = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check recipes and every preset of theirs; print all problems with file, line and column."""
+    """Check recipes and all their presets; every problem with its place."""
     from labctl.plan.derive import plans
     from labctl.recipe.recipe import load
 
@@ -84,8 +84,7 @@ def plan(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a recipe comes to: its runs, its schedules as they will be realised, what is done
-    already."""
+    """Show what a recipe comes to: runs, schedules as realised, what is done."""
     from labctl.plan.derive import plans
     from labctl.recipe.recipe import load
     from labctl.store.run import run_of
@@ -93,7 +92,7 @@ def plan(
     project, registry = open_project()
     recipe = load(project, registry, name, preset, tuple(overrides or ()))
     made = plans(recipe)
-    costs = _costs(project, recipe, made[0]) if cost else None
+    costs = _costs(project, registry, made[0]) if cost else None
     if as_json:
         print_json(
             {"plans": [p.model_dump(mode="json", by_alias=True) for p in made],
@@ -107,10 +106,10 @@ def plan(
         print_cost(costs)
 
 
-def _costs(project: Any, recipe: Any, made: Any) -> dict[str, Any]:
+def _costs(project: Any, registry: Any, made: Any) -> dict[str, Any]:
     from labctl.execute.estimate import cost_of
 
-    return cost_of(project, recipe, made)
+    return cost_of(project, registry, made)
 
 
 def ls(
@@ -182,8 +181,7 @@ def _recipes(project: Any) -> list[dict[str, Any]]:
 
 
 def show(name: RunName, as_json: AsJson = False) -> None:
-    """Everything about a run: plan, progress, results, where it came from. Of a recipe: its text,
-    flattened."""
+    """Everything about a run; of a recipe that has none, its text, flattened."""
     from labctl.recipe.catalogue import listed
     from labctl.store.run import find_runs
 
@@ -316,7 +314,7 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check the machine: device, data, plugins, runs, tracking store."""
+    """Check the machine: devices, data, plugins, runs."""
     from labctl.execute.checkup import checks
 
     project, registry = open_project()

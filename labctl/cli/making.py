@@ -33,7 +33,7 @@ def cp(
     ],
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
 ) -> None:
-    """Copy a recipe into one file of your own: flattened, commented, ready to edit."""
+    """Copy a recipe into a file of your own: flattened, commented."""
     from labctl.recipe.flat import flattened
     from labctl.store.atomic import write_text
 

@@ -31,6 +31,14 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def _flops(count: float) -> str:
+    for unit in ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"):
+        if count < 1000:
+            return f"{count:.4g} {unit}"
+        count /= 1000
+    return f"{count:.4g} EFLOP"
+
+
 def print_rows(rows: list[dict[str, Any]]) -> None:
     """A list of like records, a column per field."""
     if not rows:
@@ -97,25 +105,27 @@ def print_cost(cost: dict[str, Any]) -> None:
     ledger = cost["ledger"]
     console.print(
         f"parameters {ledger['parameters']:,}   "
-        f"forward {ledger['forward_flops'] / 1e9:.4g} GFLOP an example"
+        f"forward {_flops(ledger['forward_flops'])} an example"
     )
     fvcore = ledger["fvcore"]
     if "total" in fvcore:
-        console.print(f"fvcore {fvcore['total']:,} ({fvcore['convention']})")
+        console.print(
+            f"fvcore {fvcore['total']:,} ({fvcore['convention'].removeprefix('fvcore: ')})"
+        )
     else:
         console.print(f"fvcore: {fvcore['missing']}")
-    table = _table("steps", "structural knobs", "GFLOP a step", "share of the run")
+    table = _table("steps", "structural knobs", "a step", "share of the run")
     for phase in ledger["phases"]:
         total = phase["step_flops"] * (phase["end"] - phase["start"])
         knobs = "  ".join(f"{name} {_text(value)}" for name, value in phase["structural"].items())
         table.add_row(
             f"{phase['start']} to {phase['end']}",
             knobs,
-            f"{phase['step_flops'] / 1e9:.4g}",
+            _flops(phase["step_flops"]),
             f"{total / max(1, ledger['train_flops']):.1%}",
         )
     console.print(table)
-    console.print(f"training executes {ledger['train_flops'] / 1e15:.4g} PFLOP a seed")
+    console.print(f"training executes {_flops(ledger['train_flops'])} a seed")
     if ledger["uncounted"]:
         console.print(f"not counted: {', '.join(ledger['uncounted'])}")
     for estimate in cost["estimates"]:

@@ -32,8 +32,7 @@ def report(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
 ) -> None:
-    """Print a table of recipes/tables/: mean and spread over seeds, with everything that qualifies
-    them."""
+    """Print a table of recipes/tables/: means over seeds, and what qualifies them."""
     from labctl.report.render import render
     from labctl.report.report import report as make
     from labctl.store.atomic import write_text
@@ -57,7 +56,7 @@ def bundle(
         Path, typer.Option("--out", "-o", help="The bundle to write, such as docs/results/x.json.")
     ],
 ) -> None:
-    """Put finished runs into one small file that a table can be made from anywhere."""
+    """Put finished runs into one small file, from which tables can be made."""
     from labctl.report.bundle import write_bundle
     from labctl.store.run import find_runs
 

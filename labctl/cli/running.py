@@ -195,7 +195,7 @@ def resume(
     no_track: NoTrack = False,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with runs that were stopped, lost or failed, from their own stored plans."""
+    """Go on with runs that were stopped, lost or failed."""
     from pathlib import Path
 
     from labctl.execute.supervisor import Job
@@ -231,12 +231,12 @@ def stop(runs: RunNames) -> None:
 
 
 def rerun(name: RunName, yes: Yes = False) -> None:
-    """Train a run again from its stored plan and code, and compare the two bit for bit."""
+    """Train a run again from its stored plan and code, and compare bit for bit."""
     from rich.console import Console
 
     from labctl.execute.again import compare, prepare
     from labctl.execute.display import display_for
-    from labctl.execute.supervisor import Options, Supervisor
+    from labctl.execute.supervisor import Options, Supervisor, threads_of
     from labctl.store.run import find_runs
 
     project, _ = open_project()
@@ -246,10 +246,7 @@ def rerun(name: RunName, yes: Yes = False) -> None:
         raise UsageError(f"{name!r} means {len(found)} runs", hint=f"name one: {names}")
     again, job = prepare(project, found[0])
     console = Console()
-    Supervisor(
-        again,
-        Registry(found[0].source_path, is_quiet=True),
-        display_for(console),
-        Options(yes=yes, track=False),
-    ).carry_out([job])
+    stored = Registry(found[0].source_path, is_quiet=True)
+    options = Options(yes=yes, track=False, threads=threads_of(found[0]))
+    Supervisor(again, stored, display_for(console), options).carry_out([job])
     console.print(compare(again, found[0], job.plan), highlight=False)

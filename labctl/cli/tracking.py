@@ -22,7 +22,7 @@ def sync(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Deliver to MLflow what it does not have yet; nothing is sent twice."""
+    """Deliver to MLflow what it does not have yet."""
     from labctl.store.run import all_runs, find_runs
     from labctl.track.mirror import sync as deliver_all
 

@@ -9,7 +9,6 @@ import torch
 
 from labctl.plan.plan import Plan
 from labctl.project import Project
-from labctl.recipe.recipe import Recipe
 from labctl.registry.card import Places
 from labctl.registry.registry import Registry
 from labctl.store.journal import Journal
@@ -21,13 +20,14 @@ from labctl.train.numerics import Arithmetic, device_of
 PROBE_STEPS = 3
 
 
-def cost_of(project: Project, recipe: Recipe, plans: tuple[Plan, ...]) -> dict[str, Any]:
-    """Ledger of a plan, and estimates of its training time: from past runs, else from a short
-    probe here."""
-    registry = Registry(project.plugins)
-    assembly = Assembly(plans[0], registry, Places(project.data_roots))
+def cost_of(project: Project, registry: Registry, plan: Plan) -> dict[str, Any]:
+    """Ledger of a plan, and estimates of its training time.
+
+    From past runs of the same model and batch, else from a short probe here.
+    """
+    assembly = Assembly(plan, registry, Places(project.data_roots))
     counted = ledger(assembly)
-    estimates = _from_runs(project, plans[0]) or [_probed(assembly, counted)]
+    estimates = _from_runs(project, plan) or [_probed(assembly, counted)]
     return {"ledger": counted, "estimates": estimates}
 
 

@@ -67,6 +67,8 @@ class Options:
     """Begin work of many hours on a CPU without asking."""
     track: bool = True
     """Feed MLflow."""
+    threads: int = 0
+    """CPU threads of each worker; 0 shares the cores among them."""
 
 
 @dataclass
@@ -201,7 +203,7 @@ class Supervisor:
         order = {
             "runs": [str(run.folder)],
             "data_roots": [str(root) for root in self.project.data_roots],
-            "threads": _threads_before(run) or self._slots.threads,
+            "threads": threads_of(run) or self.options.threads or self._slots.threads,
         }
         with storage(run.log_path), run.log_path.open("ab") as log:
             process = subprocess.Popen(
@@ -317,7 +319,7 @@ def _has_all(run: Run, plan: Plan) -> bool:
     )
 
 
-def _threads_before(run: Run) -> int:
+def threads_of(run: Run) -> int:
     """Threads of the run's first attempt: a resumed run computes as it began, bit for bit."""
     for path in segments(run.folder)[:1]:
         try:

@@ -154,15 +154,20 @@ def run_of(project: Project, plan: Plan) -> Run:
 
 
 def all_runs(project: Project) -> Iterator[Run]:
-    """Every run of the project, in order of names; folders without a readable plan are left out."""
-    for path in sorted(project.runs.glob("**/plan.json")):
-        if "source" not in path.relative_to(project.runs).parts:
-            run = Run(path.parent)
-            try:
-                _ = run.plan
-            except RunError:
-                continue
-            yield run
+    """Every run of the project, in order of names; folders without a readable plan are left out.
+
+    What lies inside a run's own folder, stored code or a repetition, is not among them.
+    """
+    for path in sorted(project.runs.glob("**/seed=*/plan.json")):
+        inside = path.parent.relative_to(project.runs)
+        if any(part.startswith("seed=") for part in inside.parts[:-1]):
+            continue
+        run = Run(path.parent)
+        try:
+            _ = run.plan
+        except RunError:
+            continue
+        yield run
 
 
 def find_runs(project: Project, text: str) -> list[Run]:
