@@ -1,0 +1,1 @@
+"""The MLflow mirror of the journals. mlflow is imported inside functions, never by an import."""
