@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from labctl.errors import PartialError, RunError, UsageError
 from labctl.project import Project
-from labctl.registry.registry import Registry
 
 from .session import (
     AsJson,
@@ -20,6 +19,9 @@ from .session import (
     open_project,
     print_json,
 )
+
+if TYPE_CHECKING:
+    from labctl.registry.registry import Registry
 
 Jobs = Annotated[
     int | None,
@@ -85,26 +87,45 @@ def run(
             hint="labctl run RECIPE, or labctl run --table main; labctl ls lists recipes",
         )
     loaded = [load(project, registry, name, preset, overrides) for name in names]
-    _require_data(project, loaded)
+    _require_data(project, registry, loaded)
     work = [Job(plan, recipe.path) for recipe in loaded for plan in plans(recipe)]
     if restart:
         _set_aside(project, work)
     _carry_out(project, registry, work, jobs, fail_fast, yes, not no_track, inline, as_json)
 
 
-def _require_data(project: Project, loaded: list[Any]) -> None:
+def _require_data(project: Project, registry: Registry, loaded: list[Any]) -> None:
     """Missing data is said before anything starts, with a preset that runs without it."""
     from labctl.errors import EnvironmentProblem
-    from labctl.registry.card import Places
 
     for recipe in loaded:
-        hint = recipe.data.card.missing(recipe.data.config, Places(project.data_roots))
-        if hint:
-            if recipe.presets and recipe.preset is None:
-                hint += f"\n  without it: labctl run {recipe.name} --preset {recipe.presets[0]}"
+        if hint := _missing(project, recipe):
+            if way := _preset_without(project, registry, recipe):
+                hint += f"\n  without it: labctl run {recipe.name} --preset {way}"
             raise EnvironmentProblem(
                 f"{recipe.label}: data set {recipe.spec.name} is not on this machine", hint=hint
             )
+
+
+def _missing(project: Project, recipe: Any) -> str | None:
+    from labctl.registry.card import Places
+
+    hint: str | None = recipe.data.card.missing(recipe.data.config, Places(project.data_roots))
+    return hint
+
+
+def _preset_without(project: Project, registry: Registry, recipe: Any) -> str | None:
+    """A preset of the recipe whose data are here."""
+    from labctl.errors import LabctlError
+    from labctl.recipe.recipe import load
+
+    for preset in recipe.presets:
+        try:
+            if not _missing(project, load(project, registry, str(recipe.path), preset)):
+                return str(preset)
+        except LabctlError:
+            continue
+    return None
 
 
 def _set_aside(project: Project, work: list[Any]) -> None:
@@ -237,6 +258,7 @@ def rerun(name: RunName, yes: Yes = False) -> None:
     from labctl.execute.again import compare, prepare
     from labctl.execute.display import display_for
     from labctl.execute.supervisor import Options, Supervisor, threads_of
+    from labctl.registry.registry import Registry
     from labctl.store.run import find_runs
 
     project, _ = open_project()

@@ -31,10 +31,13 @@ def test_a_flattened_copy_means_the_same_work(lab: Any) -> None:
     assert "extends" not in text
     # Every option that stands there as a comment is one, at the default it says.
     (lab.root / "all.yaml").write_text(
-        "\n".join(_uncommented(line) for line in text.splitlines() if not _is_prose(line)), encoding="utf-8"
+        "\n".join(_uncommented(line) for line in text.splitlines() if not _is_prose(line)),
+        encoding="utf-8",
     )
     opened = plans(load(lab.project, lab.registry, str(lab.root / "all.yaml")))
-    assert [plan.key for plan in opened] == [plan.key for plan in plans(load(lab.project, lab.registry, "ctd_gamma1.5"))]
+    assert [plan.key for plan in opened] == [
+        plan.key for plan in plans(load(lab.project, lab.registry, "ctd_gamma1.5"))
+    ]
     code, output = lab.labctl("cp", "ctd_gamma1.5", "mine.yaml")
     assert code == 2 and "--force" in output
 
@@ -58,7 +61,9 @@ def test_reading_verbs_speak_json(trained: Any) -> None:
     assert {"digits", "cifar100", "npz"} <= {row["name"] for row in parsed("ls", "datasets")}
     assert parsed("status")[0]["status"] == "DONE"
     shown = parsed("show", "tiny/seed=1")
-    assert shown[0]["metrics"]["test/acc"] == trained.runs("tiny", *SHORT)[0].journal.last["test/acc"]
+    assert (
+        shown[0]["metrics"]["test/acc"] == trained.runs("tiny", *SHORT)[0].journal.last["test/acc"]
+    )
     plan = parsed("plan", "tiny", *SHORT)
     assert plan["plans"][0]["key"] == shown[0]["plan"]["key"]
     assert parsed("validate", "tiny")["valid"] == ["tiny"]
@@ -66,6 +71,7 @@ def test_reading_verbs_speak_json(trained: Any) -> None:
     assert all(row["state"] == "ok" for row in parsed("doctor"))
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_repeated_bit_for_bit_from_its_stored_code(trained: Any) -> None:
     run = trained.runs("tiny", *SHORT)[0]
     model = run.source_path / "ctd_vit" / "model.py"
@@ -80,6 +86,7 @@ def test_a_finished_run_is_repeated_bit_for_bit_from_its_stored_code(trained: An
     assert "differs: the loss of step 1 " in output
 
 
+@pytest.mark.slow
 def test_plan_shows_cost_by_phase(lab: Any) -> None:
     code, output = lab.labctl("plan", "tiny", "--cost", "--json")
     assert code == 0, output
@@ -88,7 +95,9 @@ def test_plan_shows_cost_by_phase(lab: Any) -> None:
     drops = [phase["structural"]["token_drop"] for phase in phases]
     flops = [phase["step_flops"] for phase in phases]
     assert drops == sorted(drops) and flops == sorted(flops, reverse=True) and len(drops) > 2
-    assert cost["ledger"]["train_flops"] == sum(p["step_flops"] * (p["end"] - p["start"]) for p in phases)
+    assert cost["ledger"]["train_flops"] == sum(
+        p["step_flops"] * (p["end"] - p["start"]) for p in phases
+    )
     assert 0 < cost["estimates"][0]["seconds"] < 600
 
 
@@ -103,7 +112,10 @@ def test_every_fault_of_a_recipe_is_one_message(lab: Any) -> None:
     assert code == 2 and "Traceback" not in output
 
 
-def test_failed_runs_name_their_log_and_are_tried_again(lab: Any, make_lab: Callable[[str], Any]) -> None:
+@pytest.mark.slow
+def test_failed_runs_name_their_log_and_are_tried_again(
+    lab: Any, make_lab: Callable[[str], Any]
+) -> None:
     folder = lab.root / "plugins" / "fragile"
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text(

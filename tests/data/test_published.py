@@ -21,6 +21,7 @@ def card(name: str) -> Dataset:
     return next(c for c in cards if isinstance(c, Dataset) and c.name == name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "folder"),
     [

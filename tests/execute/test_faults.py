@@ -38,7 +38,6 @@ def begun(lab: Any, *overrides: str) -> Run:
 
     overrides = (
         "seeds=[1]",
-        "budget=2ep",
         "evaluate.every=1ep",
         "runtime.checkpoint_seconds=0",
         *overrides,
@@ -57,7 +56,9 @@ def go_on(run: Run) -> None:
 
 @pytest.fixture
 def quick(lab: Any) -> Any:
-    lab.write("tiny", (lab.root / "recipes/tiny.yaml").read_text().replace("end: 5ep", "end: 2ep"))
+    """Runs of 48 steps: most examples are set aside for validation."""
+    text = (lab.root / "recipes/tiny.yaml").read_text()
+    lab.write("tiny", text.replace("name: digits", "name: digits, val: 1181"))
     return lab
 
 
@@ -75,7 +76,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     other = make_lab("undamaged")
     other.write("tiny", (quick.root / "recipes/tiny.yaml").read_text())
     whole = other.train_here(
-        "tiny", "seeds=[1]", "budget=2ep", "evaluate.every=1ep", "runtime.checkpoint_seconds=0"
+        "tiny", "seeds=[1]", "evaluate.every=1ep", "runtime.checkpoint_seconds=0"
     )[0]
     assert whole.journal.curves == run.journal.curves
 
@@ -137,7 +138,6 @@ def test_a_full_disk_fails_the_run_with_a_way_out_and_keeps_what_is_there(quick:
 def test_divergence_is_an_answer_and_is_not_tried_again(quick: Any) -> None:
     overrides = (
         "seeds=[1]",
-        "budget=2ep",
         "schedules.lr.peak=1e9",
         "schedules.lr.warmup=0ep",
         "optimizer.clip_norm=null",
@@ -153,12 +153,10 @@ def test_divergence_is_an_answer_and_is_not_tried_again(quick: Any) -> None:
 
 
 def test_a_measurement_asked_for_later_needs_no_training(quick: Any) -> None:
-    run = quick.train_here("tiny", "seeds=[1]", "budget=2ep")[0]
+    run = quick.train_here("tiny", "seeds=[1]")[0]
     weights, attempts = run.weights_path.read_bytes(), run.journal.attempts
     curves = run.journal.curves
-    again = quick.train_here("tiny", "seeds=[1]", "budget=2ep", "measure.attention_maps.images=16")[
-        0
-    ]
+    again = quick.train_here("tiny", "seeds=[1]", "measure.attention_maps.images=16")[0]
     assert again.folder == run.folder and again.status is Status.DONE
     assert again.weights_path.read_bytes() == weights
     assert again.journal.attempts == attempts + 1
@@ -168,6 +166,7 @@ def test_a_measurement_asked_for_later_needs_no_training(quick: Any) -> None:
     assert all(again.journal.curves[name] == curve for name, curve in curves.items())
 
 
+@pytest.mark.slow
 def test_interleaved_runs_equal_the_same_two_alone(make_lab: Callable[[str], Any]) -> None:
     from labctl.execute.provenance import Provenance
 
@@ -239,13 +238,13 @@ class TestFromTheOutside:
         assert lab.labctl("doctor")[0] == 6
 
 
+@pytest.mark.slow
 def test_restart_sets_an_unfinished_run_aside(quick: Any) -> None:
     run = begun(quick)
     code, output = quick.labctl(
         "run",
         "tiny",
         "seeds=[1]",
-        "budget=2ep",
         "evaluate.every=1ep",
         "runtime.checkpoint_seconds=0",
         "--no-track",
