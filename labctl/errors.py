@@ -9,6 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+MOST_LISTED = 20
+"""Names that a message lists; after so many nobody reads on."""
+
 
 class LabctlError(Exception):
     """Anything the user can fix. `hint` is the next thing to type."""
@@ -76,15 +79,15 @@ class PartialError(LabctlError):
 
 
 class EnvironmentProblem(LabctlError):
-    """The machine lacks something: data, a device, disk space, a writable folder, a tracking
-    store."""
+    """The machine lacks something: data, a device, disk space, a folder to write, a tracker."""
 
     exit_code = 6
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?  there are: x, y` for a mistyped name."""
+    """`did you mean 'x'?  there are: x, y` for a mistyped name; of very many, some."""
     names = sorted(set(known))
     close = get_close_matches(name, names, n=1, cutoff=0.5)
-    listing = f"there are: {', '.join(names)}" if names else "there are none"
+    more = f", and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    listing = f"there are: {', '.join(names[:MOST_LISTED])}{more}" if names else "there are none"
     return f"did you mean {close[0]!r}?  {listing}" if close else listing

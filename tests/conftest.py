@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,11 +18,13 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 import pytest
 from hypothesis import settings
 
+from labctl.errors import RecipeError
 from labctl.execute.inline import carry_out_inline
 from labctl.execute.supervisor import Job
 from labctl.plan.derive import plans
+from labctl.plan.plan import Plan
 from labctl.project import Project
-from labctl.recipe.recipe import load
+from labctl.recipe.recipe import Recipe, load
 from labctl.registry.registry import Registry
 from labctl.store.run import Run, run_of
 
@@ -144,3 +147,63 @@ def lab(tmp_path: Path) -> Lab:
 @pytest.fixture
 def make_lab(tmp_path: Path) -> Callable[[str], Lab]:
     return lambda name: Lab(tmp_path / name)
+
+
+TOY = """\
+title: a recipe for the tests
+data: {name: tiny}
+model: {architecture: toy, width: 8, heads: 2}
+batch_size: 10
+budget: 10ep
+optimizer: {kind: adamw}
+schedules:
+  lr: {kind: cosine, peak: 1e-3, warmup: 10%}
+seeds: [0, 1]
+"""
+
+
+class Toys:
+    """A project with a plugin that needs no torch, and recipes that are written as text."""
+
+    text = TOY
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        shutil.copytree(Path(__file__).parent / "toys", root, dirs_exist_ok=True)
+        self.project = Project(root)
+        self.registry = Registry(self.project.plugins)
+        self.write("toy", TOY)
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.root / "recipes" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def load(self, name: str = "toy", *overrides: str, preset: str | None = None) -> Recipe:
+        return load(self.project, self.registry, name, preset, overrides)
+
+    def plans(self, name: str = "toy", *overrides: str, preset: str | None = None) -> list[Plan]:
+        return list(plans(self.load(name, *overrides, preset=preset)))
+
+    def problems(self, *overrides: str, name: str = "toy", preset: str | None = None) -> list[str]:
+        """What is wrong with a recipe, each with place and hint; nothing is an empty list."""
+        try:
+            self.plans(name, *overrides, preset=preset)
+        except RecipeError as error:
+            return [str(problem) for problem in error.problems]
+        return []
+
+    def problems_of(self, text: str, *overrides: str) -> list[str]:
+        """What is wrong with `text` as recipes/x.yaml."""
+        self.write("x", text)
+        return self.problems(*overrides, name="x")
+
+
+@pytest.fixture
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toys:
+    """A project with the plugin of tests/toys and the recipe `toy`; it is the working folder."""
+    root = tmp_path / "toys"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    return Toys(root)

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labctl.errors import PluginError, RecipeError, UsageError
+from labctl.errors import LabctlError, PluginError, Problem, RecipeError, UsageError
+from labctl.project import Project
 
 from .session import AsJson, Preset, RecipeName, RunName, _recipe_names, open_project, print_json
 
-LISTS = ("recipes", "presets", "plugins", "architectures", "datasets", "learners", "losses",
-         "optimizers", "schedules", "measurements", "tables", "runs")  # fmt: skip
+if TYPE_CHECKING:
+    from labctl.plan.plan import Plan
+    from labctl.registry.registry import Registry
+
+_CARDS = {
+    "architectures": "architecture",
+    "datasets": "dataset",
+    "learners": "learner",
+    "losses": "loss",
+    "optimizers": "optimizer",
+    "schedules": "schedule",
+    "measurements": "measurement",
+}
+LISTS = ("recipes", "presets", "plugins", *_CARDS, "tables", "runs")
 
 
 def register(app: typer.Typer) -> None:
@@ -39,40 +52,46 @@ def validate(
 
     project, registry = open_project()
     overrides = tuple(text for text in recipes if "=" in text)
-    problems: dict[str, list[Any]] = {}
-    checked: list[str] = []
-    for name in (text for text in recipes if "=" not in text):
-        wanted: list[str | None] = [preset]
-        seen: set[str | None] = set()
-        while wanted:
-            chosen = wanted.pop(0)
-            seen.add(chosen)
-            label = f"{name}@{chosen}" if chosen else name
+    names = [text for text in recipes if "=" not in text]
+    if not names:
+        raise UsageError("no recipe named", hint="labctl validate RECIPE; labctl ls lists recipes")
+    valid: list[str] = []
+    problems: dict[str, tuple[Problem, ...]] = {}
+    for name in names:
+        for chosen in [preset] if preset else _editions(project, name):
             try:
                 recipe = load(project, registry, name, chosen, overrides)
                 plans(recipe)
-                checked.append(recipe.label)
-                if preset is None:
-                    wanted += [
-                        other
-                        for other in recipe.presets
-                        if other not in seen and other not in wanted
-                    ]
+                valid.append(recipe.label)
             except RecipeError as error:
-                problems[label] = list(error.problems)
+                problems[f"{name}@{chosen}" if chosen else name] = error.problems
+            except LabctlError as error:
+                problems[name] = (Problem(error.message, error.where, error.hint),)
     if as_json:
-        print_json(
-            {"valid": checked,
-             "problems": [{"recipe": label, "where": p.where, "message": p.message, "hint": p.hint}
-                          for label, found in problems.items() for p in found]}
-        )  # fmt: skip
+        found = [
+            {"recipe": label, "where": p.where, "message": p.message, "hint": p.hint}
+            for label, several in problems.items()
+            for p in several
+        ]
+        print_json({"valid": valid, "problems": found})
         if problems:
-            raise typer.Exit(2)
+            raise typer.Exit(RecipeError.exit_code)
         return
-    for label in checked:
+    for label in valid:
         typer.echo(f"{label}  valid")
     if problems:
-        raise RecipeError(list(dict.fromkeys(p for found in problems.values() for p in found)))
+        # A fault of the recipe is found again in each of its presets.
+        raise RecipeError(list(dict.fromkeys(p for several in problems.values() for p in several)))
+
+
+def _editions(project: Project, name: str) -> list[str | None]:
+    """The recipe by itself, and with each of its presets."""
+    from labctl.recipe.catalogue import located, presets_of
+
+    try:
+        return [None, *presets_of(project, located(project, name))]
+    except LabctlError:  # found again, and reported, when the recipe is loaded
+        return [None]
 
 
 def plan(
@@ -106,7 +125,7 @@ def plan(
         print_cost(costs)
 
 
-def _costs(project: Any, registry: Any, made: Any) -> dict[str, Any]:
+def _costs(project: Project, registry: Registry, made: Plan) -> dict[str, Any]:
     from labctl.execute.estimate import cost_of
 
     return cost_of(project, registry, made)
@@ -117,27 +136,28 @@ def ls(
     as_json: AsJson = False,
 ) -> None:
     """List what there is: recipes and plugins first of all."""
-    from labctl.registry.card import KINDS
-
     project, registry = open_project()
     if what not in LISTS:
         raise UsageError(f"nothing to list under {what!r}", hint=f"there are: {', '.join(LISTS)}")
-    rows: list[dict[str, Any]] = []
-    kinds = {f"{kind.kind}s".replace("losss", "losses"): kind for kind in KINDS}
-    if what in ("recipes", "presets"):
-        rows = _recipes(project)
-    elif what == "plugins":
-        rows = [{"name": p.name, "origin": p.origin} for p in registry.plugins.values()]
+    if what == "runs":
+        return status(as_json=as_json)
+    if what == "recipes":
+        rows = list(_recipe_rows(project))
+    elif what == "presets":
+        rows = list(_preset_rows(project))
     elif what == "tables":
         from labctl.recipe.catalogue import listed
 
-        rows = [{"name": t.removeprefix("tables/")} for t in listed(project, "tables")]
-    elif what == "runs":
-        return status(as_json=as_json)
+        rows = [{"name": name.removeprefix("tables/")} for name in listed(project, "tables")]
+    elif what == "plugins":
+        rows = [{"name": p.name, "origin": p.origin} for p in registry.plugins.values()]
     else:
+        from labctl.registry.card import KINDS
+
+        kind = next(kind for kind in KINDS if kind.kind == _CARDS[what])
         rows = [
             {"name": card.name, "summary": card.summary, "plugin": loaded.plugin.name}
-            for card, loaded in registry.cards(kinds[what])
+            for card, loaded in registry.cards(kind)
         ]
     if as_json:
         return print_json(rows)
@@ -146,43 +166,40 @@ def ls(
     print_rows(rows)
     if what == "recipes":
         plugins = ", ".join(name for name in registry.plugins if name != "labctl")
-        typer.echo(f"\nplugins: {plugins or 'none'}    more: labctl ls {'|'.join(LISTS[2:])}")
-    for error in registry.broken() if what not in ("recipes", "presets", "tables") else []:
+        typer.echo(f"\nplugins: {plugins or 'none'}    more: labctl ls {'|'.join(LISTS[1:])}")
+    for error in registry.broken() if what in ("plugins", *_CARDS) else []:
         typer.echo(f"not loaded: {error}", err=True)
     return None
 
 
-def _recipes(project: Any) -> list[dict[str, Any]]:
+def _recipe_rows(project: Project) -> Iterator[dict[str, Any]]:
     from labctl.recipe.catalogue import composed, listed
 
-    rows = []
     for file in listed(project).values():
         try:
             tree = composed(project, file)
         except RecipeError as error:
-            rows.append(
-                {
-                    "name": file.name,
-                    "title": f"cannot be read: {error.problems[0].message}",
-                    "presets": "",
-                }
-            )
+            message = f"cannot be read: {error.problems[0].message}"
+            yield {"name": file.name, "title": message, "presets": ""}
             continue
         title, presets = tree.get("title"), tree.get("presets")
-        names = list(presets.value) if presets and isinstance(presets.value, dict) else []
-        rows.append(
-            {
-                "name": file.name,
-                "title": str(title.value) if title else "",
-                "presets": ", ".join(names),
-            }
-        )
-    return rows
+        names = ", ".join(presets.children) if presets else ""
+        yield {"name": file.name, "title": title.plain() if title else "", "presets": names}
+
+
+def _preset_rows(project: Project) -> Iterator[dict[str, Any]]:
+    from labctl.recipe.catalogue import listed, presets_of
+
+    for file in listed(project).values():
+        try:
+            names = presets_of(project, file)
+        except RecipeError:  # `labctl ls recipes` and `labctl validate` say why
+            continue
+        yield from ({"recipe": file.name, "preset": name} for name in names)
 
 
 def show(name: RunName, as_json: AsJson = False) -> None:
     """Everything about a run; of a recipe that has none, its text, flattened."""
-    from labctl.recipe.catalogue import listed
     from labctl.store.run import find_runs
 
     from .pictures import print_run
@@ -191,17 +208,27 @@ def show(name: RunName, as_json: AsJson = False) -> None:
     try:
         found = find_runs(project, name)
     except UsageError:
-        if name in listed(project):
-            from labctl.recipe.flat import flattened
-
-            typer.echo(flattened(project, name))
-            return
-        raise
+        if (text := _recipe_text(project, name)) is None:
+            raise
+        typer.echo(text)
+        return
     if as_json:
         print_json([_run_json(run) for run in found])
         return
     for run in found:
         print_run(project, run)
+
+
+def _recipe_text(project: Project, name: str) -> str | None:
+    """A recipe by name or path, as one file; None if there is none."""
+    from labctl.recipe.catalogue import located
+    from labctl.recipe.flat import flattened
+
+    try:
+        located(project, name)
+    except UsageError:
+        return None
+    return flattened(project, name)
 
 
 def _run_json(run: Any) -> dict[str, Any]:
@@ -249,9 +276,7 @@ def status(
                 "status": str(state),
                 "step": f"{min(step, plan.work.steps)}/{plan.work.steps}",
                 "test acc": journal.last.get("test/acc", journal.last.get("val/acc")),
-                "note": str((run.end or {}).get("message", "")).splitlines()[0]
-                if (run.end or {}).get("message")
-                else "",
+                "note": next(iter(str((run.end or {}).get("message", "")).splitlines()), ""),
             }
         )
     if as_json:

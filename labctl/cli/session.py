@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from labctl.project import Project
-from labctl.registry.registry import Registry
+
+if TYPE_CHECKING:
+    from labctl.registry.registry import Registry
 
 
 def _recipe_names(incomplete: str) -> list[str]:
@@ -67,6 +69,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def open_project() -> tuple[Project, Registry]:
     """The project and its plugins; a notice about a plugin is one line on stderr."""
+    from labctl.registry.registry import Registry
+
     warnings.formatwarning = _notice
     project = Project.at()
     return project, Registry(project.plugins)

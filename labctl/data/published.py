@@ -1,5 +1,7 @@
-"""Published image sets: what is known of them without their files, and where those are looked for.
-No torch."""
+"""Published image sets: what is known of them without their files, and where those are.
+
+No torch until they are loaded.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,8 @@ class Published:
         if places.find(self.folder) is not None:
             return None
         looked = ", ".join(str(root / self.folder) for root in places.roots)
-        way = f"Get it with `labctl data fetch {self.facts.name}`, or set LABCTL_DATA"
-        return f"looked for {looked}. {way}"
+        fetch = f"labctl data fetch {self.facts.name}"
+        return f"looked for {looked}. Get it with `{fetch}`, or set LABCTL_DATA"
 
     def load(self, config: Any, places: Places) -> Mapping[str, Images]:
         from .vision import read
@@ -50,27 +52,43 @@ class Published:
 
 MNIST = Published(
     DataSpec(
-        name="mnist", version="lecun1998", inputs="image", shape=(1, 28, 28), num_classes=10,
-        sizes={"train": 60_000, "test": 10_000}, mean=(0.1307,), std=(0.3081,),
+        name="mnist",
+        version="lecun1998",
+        inputs="image",
+        shape=(1, 28, 28),
+        num_classes=10,
+        sizes={"train": 60_000, "test": 10_000},
+        mean=(0.1307,),
+        std=(0.3081,),
     ),
     "MNIST",
     "MNIST",
-)  # fmt: skip
+)
 CIFAR10 = Published(
     DataSpec(
-        name="cifar10", version="krizhevsky2009", inputs="image", shape=(3, 32, 32), num_classes=10,
+        name="cifar10",
+        version="krizhevsky2009",
+        inputs="image",
+        shape=(3, 32, 32),
+        num_classes=10,
         sizes={"train": 50_000, "test": 10_000},
-        mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616),
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
     ),
     "CIFAR10",
     "cifar-10-batches-py",
-)  # fmt: skip
+)
 CIFAR100 = Published(
     DataSpec(
-        name="cifar100", version="krizhevsky2009", inputs="image", shape=(3, 32, 32),
-        num_classes=100, sizes={"train": 50_000, "test": 10_000},
-        mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762),
+        name="cifar100",
+        version="krizhevsky2009",
+        inputs="image",
+        shape=(3, 32, 32),
+        num_classes=100,
+        sizes={"train": 50_000, "test": 10_000},
+        mean=(0.5071, 0.4865, 0.4409),
+        std=(0.2673, 0.2564, 0.2762),
     ),
     "CIFAR100",
     "cifar-100-python",
-)  # fmt: skip
+)

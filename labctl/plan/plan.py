@@ -22,7 +22,7 @@ class Part(Config):
 
 
 class DataPart(Part):
-    """The data set, its version, and what is done to its training examples."""
+    """The data set, as all seeds see it."""
 
     version: str
     val: int
@@ -30,7 +30,7 @@ class DataPart(Part):
 
 
 class OptimizerPart(Part):
-    """The optimizer, its parameter groups, and clipping."""
+    """The optimizer, and which parameters it treats how."""
 
     weight_decay: float
     clip_norm: float | None
@@ -54,7 +54,7 @@ class Phase(Config):
 
 
 class EvaluatePlan(Config):
-    """When the model is evaluated, in steps."""
+    """When the model is evaluated, and on what."""
 
     every: int = Field(gt=0)
     """Steps between evaluations."""
@@ -112,7 +112,7 @@ class Work(Config):
 
 
 class RuntimePlan(Config):
-    """How the run is carried out; no part of its key."""
+    """How a run is carried out; it changes no result."""
 
     device: str
     log_every: int

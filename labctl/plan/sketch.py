@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from labctl.recipe.recipe import Recipe
 from labctl.registry.card import KnobValue
 
-from .plan import Plan
+from .plan import Plan, Work
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -21,11 +22,10 @@ class KnobSketch:
     line: str
     """A sparkline; for choices their names in order."""
     values: tuple[tuple[int, KnobValue], ...]
-    """(step, value): every rung of a structural knob; begin, quarters and end of a continuous
-    one."""
+    """(step, value): every rung of a structural knob; of a continuous one begin, quarters, end."""
 
 
-def sparkline(values: list[float]) -> str:
+def sparkline(values: Sequence[float]) -> str:
     """Eight heights between the least and the greatest value; a flat line stays low."""
     low, high = min(values), max(values)
     if high == low:
@@ -35,42 +35,42 @@ def sparkline(values: list[float]) -> str:
 
 def sketches(recipe: Recipe, plan: Plan, width: int = 40) -> list[KnobSketch]:
     """Every knob that a schedule turns, with the values that training will use."""
-    work = plan.work
-    steps = [round(i * (work.steps - 1) / (width - 1)) for i in range(width)]
-    drawn = []
+    last = plan.work.steps - 1
+    steps = [round(position * last / (width - 1)) for position in range(width)]
+    return [*_structural(plan.work, steps), *_continuous(recipe, plan.work, steps)]
+
+
+def _structural(work: Work, steps: Sequence[int]) -> Iterator[KnobSketch]:
     for name, rungs in work.ladders.items():
         values = [work.structural_at(step)[name] for step in steps]
         numbers = [value for value in values if not isinstance(value, str)]
-        line = (
-            sparkline(numbers)
-            if len(numbers) == len(values)
-            else " > ".join(str(rung.value) for rung in rungs)
-        )
-        drawn.append(
-            KnobSketch(name, "structural", line, tuple((rung.step, rung.value) for rung in rungs))
-        )
-    for name, schedule in recipe.schedules.items():
-        if name in work.ladders:
-            continue
-        fixed = schedule.resolved(recipe.clock)
-        marks = sorted({0, work.steps // 4, work.steps // 2, 3 * work.steps // 4, work.steps - 1})
-        samples = [value for step in steps if not isinstance(value := fixed.at(step), str)]
-        drawn.append(
-            KnobSketch(
-                name, "continuous", sparkline(samples), tuple((s, fixed.at(s)) for s in marks)
-            )
-        )
-    return drawn
+        are_numbers = len(numbers) == len(values)
+        line = sparkline(numbers) if are_numbers else " > ".join(str(rung.value) for rung in rungs)
+        taken = tuple((rung.step, rung.value) for rung in rungs)
+        yield KnobSketch(name, "structural", line, taken)
+
+
+def _continuous(recipe: Recipe, work: Work, steps: Sequence[int]) -> Iterator[KnobSketch]:
+    marks = sorted({work.steps * quarter // 4 for quarter in range(4)} | {work.steps - 1})
+    for name in work.schedules:
+        schedule = recipe.schedules[name].resolved(recipe.clock)
+        samples = [value for step in steps if not isinstance(value := schedule.at(step), str)]
+        taken = tuple((step, schedule.at(step)) for step in marks)
+        yield KnobSketch(name, "continuous", sparkline(samples), taken)
 
 
 def realised(recipe: Recipe, plan: Plan) -> list[tuple[int, int, dict[str, float]]]:
-    """(start, end, what the structural knobs come to) for every phase."""
-    card, config = recipe.architecture.card, recipe.architecture.config
+    """(start, end, what the structural knobs come to) for every phase.
+
+    Raises:
+        PluginError: the architecture cannot tell.
+    """
+    constants = plan.work.constants
     return [
         (
             phase.start,
             phase.end,
-            card.realised(config, recipe.spec, {**plan.work.constants, **phase.structural}),
+            recipe.architecture.ask("realised", recipe.spec, {**constants, **phase.structural}),
         )
         for phase in plan.work.phases()
     ]

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, to_jsonable_python
 
 from labctl.errors import PluginError, Problem, did_you_mean
 from labctl.registry.card import Card
-from labctl.registry.config import Config
+from labctl.registry.guard import guarded
 from labctl.registry.registry import Loaded, Registry
 
-from .source import Node
+from .form import Found, field_at, fields_at
+from .source import Node, Steps
+from .wording import hint_for, sentence, shown
 
 C = TypeVar("C", bound=Card)
-M = TypeVar("M", bound=Config)
-Path_ = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
+_ABOUT_KEYS = ("missing", "extra_forbidden")
 
 
 @dataclass
@@ -29,69 +33,169 @@ class Check:
     subject: str = "the recipe"
     """What messages call the tree as a whole."""
     problems: list[Problem] = field(default_factory=list)
+    faulty: list[Steps] = field(default_factory=list)
+    """What each of the problems is about."""
 
-    def report(self, path: Path_, message: str, hint: str = "") -> None:
-        """Note a problem of what `path` leads to."""
-        self.problems.append(Problem(message, str(self.tree.place(path)), hint))
+    def report(self, steps: Steps, message: str, hint: str = "") -> None:
+        """Note a problem of what `steps` lead to."""
+        self.problems.append(Problem(message, str(self.tree.place(steps)), hint))
+        self.faulty.append(steps)
 
-    def model(self, model: type[M], data: Any, path: Path_) -> M | None:
-        """`data` validated by `model`; None after reporting what is wrong."""
+    @property
+    def in_order(self) -> list[Problem]:
+        """The problems in the order in which an author comes upon them, file by file."""
+        marks = [self.tree.place(steps) for steps in self.faulty]
+        found = zip(marks, self.problems, strict=True)
+        return [problem for _, problem in sorted(found, key=lambda one: one[0].position)]
+
+    def is_faulty(self, *steps: str) -> bool:
+        """Whether a problem was found at, below or above `steps`."""
+        return any(steps[: len(other)] == other[: len(steps)] for other in self.faulty)
+
+    def model(
+        self, model: type[M], data: Any, steps: Steps = (), block: type[BaseModel] | None = None
+    ) -> M | None:
+        """`data` validated by `model`; None after reporting what is wrong.
+
+        `block` has further fields that the author may have meant, which have been checked before.
+        """
+        name = _dotted(steps) or self.subject
         try:
-            return model.model_validate_json(json.dumps(data))
+            with guarded(f"the check of {name} by {model.__name__}", ValidationError):
+                return model.model_validate_json(json.dumps(data), by_alias=True, by_name=False)
         except ValidationError as error:
-            for details in error.errors():
-                self._report_pydantic(model, details, path)
-            return None
+            _Findings(self, model, data, steps, block).report(error.errors())
+        except PluginError as error:
+            self.plugin(steps, error)
+        return None
 
-    def _report_pydantic(self, model: type[BaseModel], details: ErrorDetails, path: Path_) -> None:
-        loc = tuple(part for part in details["loc"] if part != "[key]")
-        name = ".".join(str(part) for part in (*path, *loc)) or self.subject
-        message, hint = f"{name}: {_message(details)}", ""
-        if details["type"] == "extra_forbidden":
-            message = f"unknown field {name!r}"
-            hint = did_you_mean(str(loc[-1]), _fields(model, loc[:-1]))
-        elif details["type"] == "missing":
-            message = f"{name} is missing"
-            hint = _help(model, loc)
-        self.report((*path, *loc), message, hint)
+    def plugin(self, steps: Steps, error: PluginError) -> None:
+        """Note that a plugin failed over what `steps` lead to."""
+        where = f"{error.where}: " if error.where else ""
+        self.report(steps, where + error.message, error.hint)
 
     def card(
-        self, registry: Registry, kind: type[C], name: str, path: Path_, near: list[str]
+        self, registry: Registry, kind: type[C], name: str, steps: Steps, near: Iterable[str] = ()
     ) -> tuple[C, Loaded] | None:
         """The card `name` of `kind`; None after reporting that there is none."""
         try:
             return registry.find(kind, name, near=near)
         except PluginError as error:
-            where = f"{error.where}: " if error.where else ""
-            self.report(path, where + error.message, error.hint)
+            self.plugin(steps, error)
             return None
 
 
-def _message(details: ErrorDetails) -> str:
-    text = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    text = text.replace("Input should be", "should be").replace("Input", "value")
-    given = details["input"]
-    is_shown = not isinstance(given, dict | list) and details["type"] != "value_error"
-    return f"{text}, not {given!r}" if is_shown else text
+def _dotted(steps: Steps) -> str:
+    return ".".join(map(str, steps))
 
 
-def _fields(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    """Names of the fields that the part of `model` at `loc` has."""
-    for part in loc:
-        if isinstance(part, int):  # a place in a list, whose entries have the type of the list
-            continue
-        info = model.model_fields.get(str(part))
-        inner = info.annotation if info else None
-        candidates = [inner, *getattr(inner, "__args__", ())]
-        found = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not found:
-            return []
-        model = found[0]
-    return [info.alias or name for name, info in model.model_fields.items()]
+@dataclass(frozen=True)
+class _Findings:
+    """What pydantic says of one block, in the words of a recipe."""
+
+    check: Check
+    model: type[BaseModel]
+    data: Any
+    steps: Steps
+    block: type[BaseModel] | None
+
+    def report(self, errors: list[ErrorDetails]) -> None:
+        together: dict[Steps, list[ErrorDetails]] = {}
+        for details in errors:
+            # A list of faulty entries is also found to be empty.
+            if details["type"] == "too_short" and details["input"]:
+                continue
+            together.setdefault(self._place(details), []).append(details)
+        unknown = {place for place, found in together.items() if _is_unknown(found[0])}
+        for place, found in together.items():
+            if place in unknown:
+                self._unknown(place, found[0])
+            elif found[0]["type"] == "missing":
+                self._missing(place, found[0], unknown)
+            elif found[0]["type"].startswith("union_tag"):
+                self._tag(place, found[0])
+            else:
+                self._wrong(place, found)
+
+    def _place(self, details: ErrorDetails) -> Steps:
+        """Where in the data the error is, without the names of validators and members of unions."""
+        loc = details["loc"]
+        here, place = self.data, []
+        for number, part in enumerate(loc):
+            is_key = isinstance(here, dict) and isinstance(part, str) and part in here
+            is_index = isinstance(here, list) and isinstance(part, int) and part < len(here)
+            if is_key or is_index:
+                here = here[part]
+                place.append(part)
+            elif number == len(loc) - 1 and details["type"] in _ABOUT_KEYS:
+                place.append(part)
+        return tuple(place)
+
+    def _name(self, place: Steps) -> str:
+        return _dotted((*self.steps, *place)) or self.check.subject
+
+    def _report(self, place: Steps, message: str, hint: str = "") -> None:
+        self.check.report((*self.steps, *place), message, hint)
+
+    def _known(self, loc: Steps) -> list[str]:
+        own = [] if loc or self.block is None else fields_at(self.block, ())
+        return [*own, *fields_at(self.model, loc)]
+
+    def _unknown(self, place: Steps, details: ErrorDetails) -> None:
+        known = self._known(details["loc"][:-1])
+        message = f"unknown field {self._name(place)!r}"
+        self._report(place, message, did_you_mean(str(place[-1]), known))
+
+    def _missing(self, place: Steps, details: ErrorDetails, unknown: set[Steps]) -> None:
+        """Name the key that was probably meant, if a similar one is taken for another's field."""
+        missing, known = str(place[-1]), self._known(details["loc"][:-1])
+        keys = [key for key in _keys(self.data, place[:-1]) if key not in known]
+        strangers = [key for key in keys if (*place[:-1], key) not in unknown]
+        close = get_close_matches(missing, strangers, n=1)
+        found = field_at(self.model, details["loc"])
+        hint = found.help if found else ""
+        if close:
+            place, hint = (*place[:-1], close[0]), f"did you mean {missing!r} by {close[0]!r}?"
+        self._report(place, f"{_dotted((*self.steps, *place[:-1], missing))} is missing", hint)
+
+    def _tag(self, place: Steps, details: ErrorDetails) -> None:
+        """A block that should say what it is, and does not, or says something unknown."""
+        context = details.get("ctx", {})
+        known = [t for t in str(context.get("expected_tags", "")).replace("'", "").split(", ") if t]
+        key = str(context["discriminator"]).strip("'") if "discriminator" in context else "kind"
+        key = key if key.isidentifier() else "kind"
+        known = [tag for tag in known if not tag.startswith("<")]
+        given = context.get("tag")
+        if given is None:
+            listing = did_you_mean("", known) if known else ""
+            self._report(place, f"{self._name((*place, key))} is missing", listing)
+        else:
+            place = (*place, key)
+            self._report(
+                place, f"{self._name(place)}: unknown {given!r}", did_you_mean(given, known)
+            )
+
+    def _wrong(self, place: Steps, found: list[ErrorDetails]) -> None:
+        field = field_at(self.model, found[0]["loc"])
+        is_optional = field is not None and not field.info.is_required()
+        hint = hint_for(found, is_optional) or (field.help if field else "") or _default(field)
+        self._report(place, self._name(place) + sentence(found), hint)
 
 
-def _help(model: type[BaseModel], loc: tuple[Any, ...]) -> str:
-    for name, info in model.model_fields.items():
-        if loc and (info.alias or name) == loc[-1]:
-            return info.description or ""
-    return ""
+def _is_unknown(details: ErrorDetails) -> bool:
+    return details["type"] == "extra_forbidden"
+
+
+def _default(found: Found | None) -> str:
+    """A value that would work, where nothing else is known of a field."""
+    if found is None or found.info.is_required():
+        return ""
+    default = to_jsonable_python(found.info.get_default(call_default_factory=True))
+    return f"its default is {shown(default)}" if isinstance(default, str | int | float) else ""
+
+
+def _keys(data: Any, steps: Steps) -> list[str]:
+    """Keys of the mapping that `steps` lead to."""
+    for step in steps:
+        data = data[step]
+    return list(data) if isinstance(data, dict) else []

@@ -8,20 +8,29 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from labctl.registry.config import Config
 
 from .augment import Augment
-from .times import Time
+from .times import Interval, Length, Time
+
+MOST_SEEDS = 1000
 
 
 class Block(BaseModel):
     """A part of a recipe whose remaining fields belong to the card that it names."""
 
-    model_config = ConfigDict(
-        extra="allow", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
     def options(self) -> dict[str, Any]:
         """The card's own fields."""
@@ -29,11 +38,15 @@ class Block(BaseModel):
 
 
 class ModelBlock(Block):
+    """What is trained."""
+
     architecture: str
     """Name of an architecture: `labctl ls architectures`."""
 
 
 class DataBlock(Block):
+    """What it is trained on."""
+
     name: str
     """Name of a data set: `labctl data`."""
     val: int = Field(default=0, ge=0)
@@ -42,7 +55,10 @@ class DataBlock(Block):
 
 
 class LearnerBlock(Block):
+    """The learning rule."""
+
     kind: str = "backprop"
+    """Name of a learner: `labctl ls learners`."""
 
 
 class ParameterGroup(Config):
@@ -56,22 +72,29 @@ class ParameterGroup(Config):
 
 
 class OptimizerBlock(Block):
+    """What changes the parameters."""
+
     kind: str
     """Name of an optimizer: `labctl ls optimizers`."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled where the optimizer decouples it. Not applied to parameters of fewer than two dimensions."""
+    """Decoupled where the optimizer decouples it; for parameters of two or more dimensions."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Largest global L2 norm of the gradient."""
     groups: tuple[ParameterGroup, ...] = ()
 
 
 class ScheduleBlock(Block):
+    """Where a knob stands during training."""
+
     kind: str
-    every: Time | None = None
+    """Name of a kind of schedule: `labctl ls schedules`."""
+    every: Interval | None = None
     """How often a structural knob may change; one epoch if not given."""
 
 
 class MeasureBlock(Block):
+    """A measurement to take."""
+
     at: Literal["end"] = "end"
     """When it is taken."""
 
@@ -86,12 +109,12 @@ class Numerics(Config):
 class Evaluate(Config):
     """When the model is evaluated. The last step always is."""
 
-    every: Time = Time(1, "ep")
-    tail: Time = Time(0, "ep")
+    every: Interval = Time(1, "ep")
+    tail: Length = Time(0, "ep")
     """Length of the final stretch in which every epoch is evaluated."""
     batch_size: int = Field(default=500, gt=0)
     train: bool = True
-    """At the end, also on the training examples, without augmentation: for the gap between train and test."""
+    """At the end, also on the training examples, without augmentation: for the gap to test."""
 
 
 class Ema(Config):
@@ -104,8 +127,8 @@ class Runtime(Config):
     """How a run is carried out; not part of its key, for it changes no result."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    log_every: Time | None = None
-    """Length of the stretch over which training metrics are averaged; about ten per epoch if not given."""
+    log_every: Interval | None = None
+    """Stretch over which training metrics are averaged; about ten per epoch if not given."""
     checkpoint_seconds: float = Field(default=60.0, ge=0)
     """Longest time between checkpoints."""
 
@@ -131,15 +154,20 @@ class ReferenceClaim(Sourced):
 
 
 class BoundedClaim(Sourced):
-    """A claim that names a bound, or two."""
+    """A claim that is judged: what it compares must keep a bound."""
 
+    to: str
+    """The other recipe."""
     at_least: float | None = None
     at_most: float | None = None
 
     @model_validator(mode="after")
-    def _has_a_bound(self) -> Self:
-        if self.at_least is None and self.at_most is None:
-            raise ValueError("a claim needs at_least, at_most or both")
+    def _check_bounds(self) -> Self:
+        low, high = self.at_least, self.at_most
+        if low is None and high is None:
+            raise ValueError("claims nothing; give it at_least, at_most or both")
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"nothing is at least {low:g} and at most {high:g}")
         return self
 
 
@@ -147,28 +175,28 @@ class DifferenceClaim(BoundedClaim):
     """A bound on a metric minus the same metric of another recipe, paired by seed."""
 
     difference: str
-    to: str
-    """The other recipe."""
+    """Metric, such as `test/acc`."""
 
 
 class RatioClaim(BoundedClaim):
     """A bound on another recipe's metric over this one's: a speed-up, for a time."""
 
     ratio: str
-    to: str
-    """The other recipe."""
+    """Metric, such as `time`."""
 
 
+# In brackets, so that no tag of a union is taken for the field of that name in an error's place.
 def _claim_kind(value: Any) -> str | None:
     if isinstance(value, dict):
-        return next((kind for kind in ("reference", "difference", "ratio") if kind in value), None)
-    return str(type(value).__name__).removesuffix("Claim").lower()
+        kinds = ("reference", "difference", "ratio")
+        return next((f"<{kind}>" for kind in kinds if kind in value), None)
+    return f"<{type(value).__name__.removesuffix('Claim').lower()}>"
 
 
 Claim = Annotated[
-    Annotated[ReferenceClaim, Tag("reference")]
-    | Annotated[DifferenceClaim, Tag("difference")]
-    | Annotated[RatioClaim, Tag("ratio")],
+    Annotated[ReferenceClaim, Tag("<reference>")]
+    | Annotated[DifferenceClaim, Tag("<difference>")]
+    | Annotated[RatioClaim, Tag("<ratio>")],
     Discriminator(
         _claim_kind,
         custom_error_type="claim_kind",
@@ -177,58 +205,85 @@ Claim = Annotated[
 ]
 
 
+def _entry_kind(value: Any) -> str:
+    return "<block>" if isinstance(value, dict | ScheduleBlock) else "<value>"
+
+
 ScheduleEntry = Annotated[
-    Annotated[ScheduleBlock, Tag("block")] | Annotated[float | str, Tag("value")],
-    Discriminator(lambda value: "block" if isinstance(value, dict | ScheduleBlock) else "value"),
+    Annotated[ScheduleBlock, Tag("<block>")] | Annotated[float | str, Tag("<value>")],
+    Discriminator(_entry_kind),
 ]
+
+
+def _counted(seeds: Any) -> Any:
+    if isinstance(seeds, list):
+        return tuple(seeds)
+    if isinstance(seeds, bool) or not isinstance(seeds, int):
+        return seeds
+    if not 0 < seeds <= MOST_SEEDS:
+        raise ValueError(f"{seeds} means {seeds} runs, of seeds 0, 1, ...; for one seed: [{seeds}]")
+    return tuple(range(seeds))
+
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if not 0 < len(seeds) <= MOST_SEEDS:
+        raise ValueError(f"{len(seeds)} seeds; from 1 to {MOST_SEEDS} can be given")
+    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        raise ValueError(f"seed {twice[0]} is given twice")
+    if min(seeds) < 0:
+        raise ValueError(f"seed {min(seeds)} is negative")
+    return seeds
+
+
+Seeds = Annotated[
+    tuple[int, ...],
+    BeforeValidator(_counted, json_schema_input_type=int | list[int]),
+    AfterValidator(_distinct),
+]
+
+
+def _absolute(budget: Time) -> Time:
+    if budget.unit not in ("ep", "step", "tok") or budget.value <= 0:
+        raise ValueError(f"a budget is a positive number of ep, step or tok, not {budget}")
+    return budget
 
 
 class Document(Config):
     """A recipe as written, after `extends`, preset and overrides."""
 
     title: str = ""
+    """One line, for lists and tables."""
     tags: tuple[str, ...] = ()
+    """Words to find runs by."""
     data: DataBlock
+    """What to train on: `{name: digits}`."""
     model: ModelBlock
+    """What to train: `{architecture: NAME}`, and the architecture's own fields."""
     learner: LearnerBlock = LearnerBlock()
+    """The learning rule; back-propagation if not given."""
     loss: dict[str, dict[str, Any]] = Field(default={"cross_entropy": {}}, min_length=1)
     """Terms of the objective by name; their sum is minimised."""
     optimizer: OptimizerBlock
+    """What changes the parameters: `{kind: adamw, weight_decay: 0.05}`."""
     batch_size: int = Field(gt=0)
     """Examples per step; an epoch drops the last, incomplete batch."""
-    budget: Time
+    budget: Annotated[Time, AfterValidator(_absolute)]
     """How long to train: 50ep, 20000step or 20Mtok."""
     marks: dict[str, Time] = {}
     """Named moments that schedules refer to."""
     schedules: dict[str, ScheduleEntry]
     """By knob; a bare value is a constant."""
     numerics: Numerics = Numerics()
+    """What decides the arithmetic."""
     evaluate: Evaluate = Evaluate()
+    """When the model is evaluated, and on what."""
     ema: Ema | None = None
-    seeds: tuple[int, ...] = (0,)
+    """Evaluate an average of the weights: `{decay: 0.999}`."""
+    seeds: Seeds = (0,)
     """One run each; a bare number n means 0 to n-1."""
     measure: dict[str, MeasureBlock] = {}
     """Measurements to take, by name: `labctl ls measurements`."""
     claims: dict[str, Claim] = {}
+    """What the author expects of the results, by name; `labctl report` judges them."""
     runtime: Runtime = Runtime()
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _count_of_seeds(cls, seeds: Any) -> Any:
-        if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0:
-            return tuple(range(seeds))
-        return tuple(seeds) if isinstance(seeds, list) else seeds
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-            raise ValueError("seeds must be distinct non-negative numbers, at least one")
-        return seeds
-
-    @field_validator("budget")
-    @classmethod
-    def _absolute_budget(cls, budget: Time) -> Time:
-        if budget.unit not in ("ep", "step", "tok") or budget.value <= 0:
-            raise ValueError(f"a budget is a positive number of ep, step or tok, not {budget}")
-        return budget
+    """How a run is carried out."""

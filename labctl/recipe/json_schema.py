@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
+
 from labctl.registry.card import (
     Architecture,
     Card,
@@ -14,68 +18,141 @@ from labctl.registry.card import (
     OptimizerCard,
     ScheduleCard,
 )
+from labctl.registry.helptext import help_texts
 from labctl.registry.registry import Registry
 
-from .document import DataBlock, Document, LearnerBlock, MeasureBlock, ModelBlock, OptimizerBlock, ScheduleBlock
+from .document import (
+    Block,
+    DataBlock,
+    Document,
+    LearnerBlock,
+    MeasureBlock,
+    ModelBlock,
+    OptimizerBlock,
+    ScheduleBlock,
+)
+from .times import Time
 
-_REF = "#/$defs/{model}"
+Schema = dict[str, Any]
+
+_BLOCKS: tuple[tuple[str, type[Block], type[Card]], ...] = (
+    ("model", ModelBlock, Architecture),
+    ("data", DataBlock, Dataset),
+    ("learner", LearnerBlock, LearnerCard),
+    ("optimizer", OptimizerBlock, OptimizerCard),
+)
+_NULL: Schema = {"type": "null", "description": "takes away the inherited entry"}
+_TEXTS: Schema = {"type": "array", "items": {"type": "string"}}
 
 
-def recipe_schema(registry: Registry) -> dict[str, Any]:
+class _Generate(GenerateJsonSchema):
+    """pydantic's, with help, and with times as a recipe writes them."""
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> Schema:
+        made = super().model_schema(schema)
+        model: type[BaseModel] = schema["cls"]
+        for name, text in help_texts(model).items():
+            alias = model.model_fields[name].alias or name if name in model.model_fields else name
+            if alias in made.get("properties", {}):
+                made["properties"][alias].setdefault("description", text)
+        return made
+
+    def encode_default(self, dft: Any) -> Any:
+        return str(dft) if isinstance(dft, Time) else super().encode_default(dft)
+
+
+def recipe_schema(registry: Registry) -> Schema:
     """JSON schema (draft 2020-12) for editors: completion and checks while typing."""
-    schema = Document.model_json_schema(by_alias=True, ref_template=_REF)
-    defs: dict[str, Any] = schema.setdefault("$defs", {})
-    for block, kind in (
-        (ModelBlock, Architecture), (DataBlock, Dataset), (LearnerBlock, LearnerCard),
-        (OptimizerBlock, OptimizerCard), (ScheduleBlock, ScheduleCard),
-    ):  # fmt: skip
-        base = defs.get(block.__name__) or block.model_json_schema(ref_template=_REF)
-        defs[block.__name__] = {"anyOf": [_with_card(base, card, defs) for card, _ in registry.cards(kind)]}
-    properties = schema["properties"]
-    measures = {card.name: _named(card, defs, defs.get(MeasureBlock.__name__)) for card, _ in registry.cards(MeasurementCard)}
-    properties["measure"] = {"type": "object", "properties": measures, "additionalProperties": False}
-    losses = {card.name: _named(card, defs, None) for card, _ in registry.cards(LossTerm)}
-    properties["loss"] = {"type": "object", "properties": losses, "additionalProperties": False}
-    _nullable_entries(properties)
-    properties["extends"] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-    properties["presets"] = {"type": "object", "additionalProperties": {"type": "object"}}
-    schema["required"] = ["model"]
-    schema["title"] = "labctl recipe"
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    defs: Schema = {}
+    document = _schema(Document, "", defs)
+    properties = dict(document["properties"])
+    for field, block, kind in _BLOCKS:
+        properties[field] = _block(block, [card for card, _ in registry.cards(kind)], defs)
+    schedules = _block(ScheduleBlock, [card for card, _ in registry.cards(ScheduleCard)], defs)
+    value = {"type": ["number", "string"], "description": "a constant"}
+    properties["schedules"] = _entries({"anyOf": [schedules, value, _NULL]})
+    properties["marks"] = _nullable(properties["marks"])
+    properties["claims"] = _nullable(properties["claims"])
+    properties["loss"] = _named(registry, LossTerm, None, defs)
+    properties["measure"] = _named(registry, MeasurementCard, MeasureBlock, defs)
+    preset = {"type": ["object", "null"], "properties": properties, "additionalProperties": False}
+    defs["preset"] = preset
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "labctl recipe",
+        "description": document["description"],
+        "type": "object",
+        "properties": {
+            "extends": {"anyOf": [{"type": "string"}, _TEXTS], "description": "Recipes below it."},
+            **properties,
+            "presets": _entries({"$ref": "#/$defs/preset"}),
+        },
+        "additionalProperties": False,
+        "anyOf": [{"required": ["extends"]}, {"required": document["required"]}],
+        "$defs": defs,
+    }
+
+
+def _schema(model: type[BaseModel], prefix: str, defs: Schema) -> Schema:
+    """The model's schema; the models inside it go to `defs`, their names prefixed."""
+    schema = model.model_json_schema(
+        by_alias=True, ref_template=f"#/$defs/{prefix}{{model}}", schema_generator=_Generate
+    )
+    own = schema.pop("$defs", {})
+    defs.update({prefix + name: inner for name, inner in own.items()})
+    if "$ref" in schema:  # a model that contains itself
+        schema = defs[schema["$ref"].removeprefix("#/$defs/")]
     return schema
 
 
-def _card_schema(card: Card, defs: dict[str, Any]) -> dict[str, Any]:
-    own = card.config.model_json_schema(by_alias=True, ref_template=_REF)
-    defs.update(own.pop("$defs", {}))
-    return own
+def _block(block: type[Block], cards: list[Card], defs: Schema) -> Schema:
+    """One member for each card, and one for a block that leaves its name to what it extends."""
+    base = dict(_schema(block, "", defs)["properties"])
+    members = [_member(base, card, defs) for card in cards]
+    naming = cards[0].field
+    fields: Schema = {name: {} for member in members for name in member["properties"]}
+    unnamed = {
+        "type": "object",
+        "title": f"{naming} as inherited",
+        "properties": {name: fields[name] for name in fields if name != naming},
+        "additionalProperties": False,
+    }
+    return {"anyOf": [*members, unnamed], "description": (block.__doc__ or "").strip()}
 
 
-def _with_card(base: dict[str, Any], card: Card, defs: dict[str, Any]) -> dict[str, Any]:
-    """One member of a block's union: labctl's fields, the card's, and the card's name."""
-    own = _card_schema(card, defs)
+def _member(base: Schema, card: Card, defs: Schema) -> Schema:
+    """labctl's fields, the card's, and the card's name."""
+    own = _schema(card.config, f"{card.kind}.{card.name}.", defs).get("properties", {})
     naming = {card.field: {"const": card.name, "description": card.summary}}
     return {
         "type": "object",
         "title": card.name,
-        "properties": {**base.get("properties", {}), **own.get("properties", {}), **naming},
+        "properties": {**base, **own, **naming},
         "required": [card.field],
         "additionalProperties": False,
     }
 
 
-def _named(card: Card, defs: dict[str, Any], base: dict[str, Any] | None) -> dict[str, Any]:
-    own = _card_schema(card, defs)
-    return {
-        "type": ["object", "null"],
-        "description": card.summary,
-        "properties": {**(base or {}).get("properties", {}), **own.get("properties", {})},
-        "additionalProperties": False,
-    }
+def _named(registry: Registry, kind: type[Card], block: type[Block] | None, defs: Schema) -> Schema:
+    """Entries whose key is the name of a card."""
+    base = _schema(block, "", defs)["properties"] if block else {}
+    entries = {}
+    for card, _ in registry.cards(kind):
+        own = _schema(card.config, f"{card.kind}.{card.name}.", defs).get("properties", {})
+        entries[card.name] = {
+            "type": ["object", "null"],
+            "description": card.summary,
+            "properties": {**base, **own},
+            "additionalProperties": False,
+        }
+    return {"type": "object", "properties": entries, "additionalProperties": False}
 
 
-def _nullable_entries(properties: dict[str, Any]) -> None:
+def _entries(entry: Schema) -> Schema:
+    return {"type": "object", "additionalProperties": entry}
+
+
+def _nullable(collection: Schema) -> Schema:
     """Null takes an inherited entry away."""
-    for name in ("schedules", "marks", "claims"):
-        entry = properties[name].get("additionalProperties", {})
-        properties[name]["additionalProperties"] = {"anyOf": [entry, {"type": "null"}]}
+    entry = collection["additionalProperties"]
+    return {**collection, "additionalProperties": {"anyOf": [entry, _NULL]}}

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import math
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator
 
 from labctl.registry.card import KnobValue
 from labctl.registry.config import Config
 
-from .times import Clock, Time
+from .times import Clock, Length, Time
 
 _BEGIN, _END = Time(0, "%"), Time(100, "%")
+
+
+@dataclass(frozen=True, slots=True)
+class Plateau:
+    """A stretch, in steps, over which a schedule stands at one value and then jumps."""
+
+    start: float
+    end: float
+    value: KnobValue
 
 
 class Schedule(Config):
@@ -34,23 +42,25 @@ class Schedule(Config):
         return self.model_copy(update=times)
 
     def fault(self, clock: Clock) -> str | None:
-        """Why this schedule cannot be carried out within the budget; None if it can."""
+        """Why this schedule cannot be carried out within the budget; None if it can.
+
+        Raises:
+            ValueError: an unknown mark, or tokens where there are none.
+        """
         for name, value in self:
             if isinstance(value, Time) and clock.step(value) > clock.steps + 1e-6:
                 return _beyond(name, value, clock)
         return None
-
-    def edges(self) -> Iterator[float]:
-        """Steps at which the resolved schedule begins, ends or jumps."""
-        for _, value in self:
-            if isinstance(value, Time):
-                yield value.value
 
     def values(self) -> Iterator[KnobValue]:
         """Values that the schedule names itself, its extremes among them."""
         for name, value in self:
             if name in ("from_", "to", "peak", "value"):
                 yield value
+
+    def plateaus(self, steps: float) -> Iterator[Plateau]:
+        """Where the resolved schedule of a run of `steps` jumps from value to value, each one."""
+        yield from ()
 
 
 def _beyond(name: str, time: Time, clock: Clock) -> str:
@@ -69,6 +79,9 @@ class Constant(Schedule):
     def at(self, step: float) -> KnobValue:
         return self.value
 
+    def plateaus(self, steps: float) -> Iterator[Plateau]:
+        yield Plateau(0.0, steps, self.value)
+
 
 class Ramp(Schedule):
     """From one number to another between two times; flat before and after."""
@@ -86,13 +99,16 @@ class Ramp(Schedule):
         return 1.0 if step >= end else 0.0 if step <= start else (step - start) / (end - start)
 
     def fault(self, clock: Clock) -> str | None:
-        if clock.step(self.end) <= clock.step(self.start):
-            return f"end {self.end} is not after start {self.start}"
-        return super().fault(clock)
+        if fault := super().fault(clock):
+            return fault
+        is_after = clock.step(self.end) > clock.step(self.start)
+        return None if is_after else f"end {self.end} is not after start {self.start}"
 
-    def between(self, share: float) -> float:
-        """Exactly `from` at 0 and `to` at 1."""
-        return self.to if share >= 1 else self.from_ + (self.to - self.from_) * share
+
+def _between(first: float, last: float, share: float) -> float:
+    """`first` at share 0 and `last` at 1, exactly, and between the two."""
+    low, high = min(first, last), max(first, last)
+    return min(max(first * (1 - share) + last * share, low), high)
 
 
 class Linear(Ramp):
@@ -101,7 +117,7 @@ class Linear(Ramp):
     kind: Literal["linear"] = "linear"
 
     def at(self, step: float) -> float:
-        return self.between(self.progress(step))
+        return _between(self.from_, self.to, self.progress(step))
 
 
 class Polynomial(Ramp):
@@ -114,7 +130,8 @@ class Polynomial(Ramp):
 
     def at(self, step: float) -> float:
         u = self.progress(step)
-        return self.between(u**self.power if self.ease == "in" else 1 - (1 - u) ** self.power)
+        share = u**self.power if self.ease == "in" else 1 - (1 - u) ** self.power
+        return _between(self.from_, self.to, share)
 
 
 class Exponential(Ramp):
@@ -122,15 +139,22 @@ class Exponential(Ramp):
 
     kind: Literal["exponential"] = "exponential"
     from_: float = Field(alias="from", gt=0)
+    """Value up to `start`."""
     to: float = Field(gt=0)
+    """Value from `end` on."""
 
     def at(self, step: float) -> float:
         u = self.progress(step)
-        return self.to if u >= 1 else self.from_ * (self.to / self.from_) ** u
+        low, high = min(self.from_, self.to), max(self.from_, self.to)
+        # Not from * (to / from)**u: the ratio of two finite numbers may be infinite.
+        return min(max(float(self.from_ ** (1 - u) * self.to**u), low), high)
 
 
 class Cosine(Schedule):
-    """Half a cosine from `peak` to `to`, after a linear warm-up from `from` (Loshchilov & Hutter 2017)."""
+    """Half a cosine from `peak` to `to`, after a linear warm-up from `from`.
+
+    Loshchilov & Hutter (2017), arXiv:1608.03983, without restarts.
+    """
 
     kind: Literal["cosine"] = "cosine"
     peak: float
@@ -138,76 +162,124 @@ class Cosine(Schedule):
     to: float = 0.0
     """Value from `end` on."""
     from_: float = Field(default=0.0, alias="from")
-    """Value at `start`, if there is a warm-up."""
-    warmup: Time = _BEGIN
+    """Value up to `start`, if there is a warm-up."""
+    warmup: Length = _BEGIN
     """Length of the warm-up."""
     start: Time = _BEGIN
     end: Time = _END
 
     def at(self, step: float) -> float:
-        start, warm = self.start.value, self.start.value + self.warmup.value
-        end = self.end.value
-        if step >= end:
-            return self.to
-        if start < warm and step < warm:
-            return self.from_ + (self.peak - self.from_) * max(0.0, step - start) / (warm - start)
-        u = max(0.0, (step - warm) / (end - warm))
-        return self.to + (self.peak - self.to) * (1 + math.cos(math.pi * u)) / 2
+        start, end = self.start.value, self.end.value
+        warm = start + self.warmup.value
+        if step < warm and start < warm:
+            return _between(self.from_, self.peak, max(0.0, (step - start) / (warm - start)))
+        u = min(max(0.0, (step - warm) / (end - warm)), 1.0)
+        return _between(self.peak, self.to, (1 - math.cos(math.pi * u)) / 2)
 
     def fault(self, clock: Clock) -> str | None:
+        if fault := super().fault(clock):
+            return fault
         if clock.step(self.end) <= clock.step(self.start) + clock.step(self.warmup):
             return f"end {self.end} is not after start {self.start} plus warmup {self.warmup}"
-        return super().fault(clock)
+        return None
+
+    def values(self) -> Iterator[KnobValue]:
+        yield from (self.peak, self.to)
+        if self.warmup.value:
+            yield self.from_
 
 
 class Step(Schedule):
     """Constant between times: each key is the time from which its value holds."""
 
     kind: Literal["step"] = "step"
-    table: dict[str, float | str] = Field(alias="values", min_length=1)
+    table: dict[Time, float | str] = Field(alias="values", min_length=1)
     """`{0%: dense, 30%: gather}`; the first time must be 0."""
 
-    @field_validator("table")
+    @field_validator("table", mode="before")
     @classmethod
-    def _keys_are_times(cls, table: dict[str, float | str]) -> dict[str, float | str]:
-        for key in table:
-            Time.parse(key)
+    def _check_times(cls, table: Any) -> Any:
+        if isinstance(table, dict):
+            texts: dict[Time, Any] = {}
+            for text in table:
+                if (first := texts.setdefault(Time.parse(text), text)) is not text:
+                    raise ValueError(f"{first} and {text} are the same time")
         return table
 
-    def _times(self, clock: Clock) -> list[tuple[Time, float | str]]:
-        return [(Time.parse(key), value) for key, value in self.table.items()]
-
     def resolved(self, clock: Clock) -> Self:
-        moments = sorted((clock.step(time), value) for time, value in self._times(clock))
-        return self.model_copy(update={"table": {str(Time(s, "step")): v for s, v in moments}})
+        moments = sorted(
+            ((clock.resolved(time), value) for time, value in self.table.items()), key=_moment
+        )
+        return self.model_copy(update={"table": dict(moments)})
 
     def fault(self, clock: Clock) -> str | None:
-        times = [time for time, _ in self._times(clock)]
-        if 0.0 not in [clock.step(time) for time in times]:
-            return "no value for the beginning; add `0%: ...`"
-        for time in times:
-            if clock.step(time) >= clock.steps:
+        taken: dict[float, Time] = {}
+        for time in self.table:
+            step = clock.step(time)
+            if step >= clock.steps:
                 return _beyond("time", time, clock)
-        return None
+            if step in taken:
+                return f"{taken[step]} and {time} are the same step, {step:g}"
+            taken[step] = time
+        return None if 0 in taken else "no value for the beginning; add `0%: ...`"
 
     def at(self, step: float) -> KnobValue:
-        moments = list(self.edges())
-        return list(self.table.values())[max(0, bisect_right(moments, step) - 1)]
-
-    def edges(self) -> Iterator[float]:
-        for key in self.table:
-            yield Time.parse(key).value
+        moments = iter(self.table.items())
+        _, current = next(moments)
+        for time, value in moments:
+            if time.value > step:
+                break
+            current = value
+        return current
 
     def values(self) -> Iterator[KnobValue]:
         yield from self.table.values()
 
+    def plateaus(self, steps: float) -> Iterator[Plateau]:
+        starts = [time.value for time in self.table]
+        for start, end, value in zip(
+            starts, [*starts[1:], steps], self.table.values(), strict=True
+        ):
+            yield Plateau(start, end, value)
+
+
+def _moment(entry: tuple[Time, KnobValue]) -> float:
+    return entry[0].value
+
+
+def _kind(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return None if value.get("kind") is None else str(value["kind"])
+    return str(getattr(value, "kind", "<value>"))
+
+
+def _as_constant(value: float | str) -> Constant:
+    return Constant(value=value)
+
+
+if TYPE_CHECKING:
+    AnySchedule = Schedule
+else:
+    AnySchedule = Annotated[
+        Annotated[float | str, AfterValidator(_as_constant), Tag("<value>")]
+        | Annotated[Constant, Tag("constant")]
+        | Annotated[Linear, Tag("linear")]
+        | Annotated[Polynomial, Tag("polynomial")]
+        | Annotated[Exponential, Tag("exponential")]
+        | Annotated[Cosine, Tag("cosine")]
+        | Annotated[Step, Tag("step")]
+        | Annotated["Phases", Tag("phases")],
+        Discriminator(_kind),
+    ]
+"""A bundled schedule; a bare value is a constant."""
+
 
 class Phase(Config):
-    """One stretch of a `phases` schedule: any schedule, whose times count within the stretch."""
+    """One stretch of a `phases` schedule: any bundled schedule, whose times count within it."""
 
     until: Time
     """Where it ends; the last phase must end at 100%."""
-    schedule: dict[str, Any] | float | str
+    schedule: AnySchedule
     """A schedule as elsewhere, its `%`, `ep` and `step` counted from the beginning of the phase."""
 
 
@@ -217,62 +289,69 @@ class Phases(Schedule):
     kind: Literal["phases"] = "phases"
     phases: tuple[Phase, ...] = Field(min_length=1)
 
-    @field_validator("phases")
-    @classmethod
-    def _schedules_are_known(cls, phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
-        for number, phase in enumerate(phases):
-            try:
-                schedule_of(phase.schedule)
-            except ValidationError as error:
-                first = error.errors()[0]
-                raise ValueError(f"phase {number + 1}: {first['loc'][-1]}: {first['msg']}") from None
-        return phases
-
-    def _stretches(self, clock: Clock) -> Iterator[tuple[float, float, Schedule, Clock]]:
-        start = 0.0
+    def _stretches(self, clock: Clock) -> Iterator[tuple[int, int, Schedule, Clock]]:
+        """First step, end, schedule and clock of every phase; a phase begins with a whole step."""
+        start = 0
         for phase in self.phases:
-            end = clock.step(phase.until)
-            inner = Clock(max(1, round(end - start)), clock.steps_per_epoch, clock.tokens_per_step)
-            yield start, end, schedule_of(phase.schedule), inner
+            end = round(clock.step(phase.until))
+            marks = {
+                name: Time(step - start, "step")
+                for name, time in clock.marks.items()
+                if start <= (step := clock.step(time)) <= end
+            }
+            length = max(1, end - start)
+            inner = Clock(length, clock.steps_per_epoch, clock.tokens_per_step, marks)
+            yield start, end, phase.schedule, inner
             start = end
 
     def resolved(self, clock: Clock) -> Self:
         phases = tuple(
-            Phase(until=Time(end, "step"), schedule=schedule.resolved(inner).model_dump(mode="json", by_alias=True))
+            Phase(until=Time(end, "step"), schedule=schedule.resolved(inner))
             for _, end, schedule, inner in self._stretches(clock)
         )
         return self.model_copy(update={"phases": phases})
 
     def fault(self, clock: Clock) -> str | None:
+        end = 0
         for number, (start, end, schedule, inner) in enumerate(self._stretches(clock), 1):
             if end <= start:
-                return f"phase {number} ends at step {end:g}, not after step {start:g} where it begins"
-            if end > clock.steps + 1e-6:
+                return f"phase {number} ends at step {end}, not after step {start} where it begins"
+            if end > clock.steps:
                 return _beyond(f"until of phase {number}:", self.phases[number - 1].until, clock)
-            if fault := schedule.fault(inner):
-                return f"phase {number}: {fault}"
-        if end < clock.steps - 0.5:
+            try:
+                fault = schedule.fault(inner)
+            except ValueError as error:
+                fault = str(error)
+            if fault:
+                local = fault.replace("the budget", "it").replace("of this recipe", "within it")
+                return f"phase {number}: {local}"
+        if end < clock.steps:
             return f"the last phase ends at {self.phases[-1].until}; make it 100%"
         return None
 
     def at(self, step: float) -> KnobValue:
         start = 0.0
-        for phase in self.phases:
+        for phase in self.phases[:-1]:
             if step < phase.until.value:
-                return schedule_of(phase.schedule).at(step - start)
-            last, start = start, phase.until.value
-        return schedule_of(phase.schedule).at(step - last)
-
-    def edges(self) -> Iterator[float]:
-        start = 0.0
-        for phase in self.phases:
-            yield from (start + edge for edge in schedule_of(phase.schedule).edges())
+                return phase.schedule.at(step - start)
             start = phase.until.value
+        return self.phases[-1].schedule.at(step - start)
 
     def values(self) -> Iterator[KnobValue]:
         for phase in self.phases:
-            yield from schedule_of(phase.schedule).values()
+            yield from phase.schedule.values()
 
+    def plateaus(self, steps: float) -> Iterator[Plateau]:
+        start = 0.0
+        for phase in self.phases:
+            end = min(phase.until.value, steps)
+            for plateau in phase.schedule.plateaus(end - start):
+                yield Plateau(start + plateau.start, start + plateau.end, plateau.value)
+            start = end
+
+
+Phase.model_rebuild()
+Phases.model_rebuild()
 
 KINDS: Mapping[str, type[Schedule]] = {
     "constant": Constant,
@@ -283,17 +362,3 @@ KINDS: Mapping[str, type[Schedule]] = {
     "step": Step,
     "phases": Phases,
 }
-
-
-def schedule_of(block: dict[str, Any] | float | str) -> Schedule:
-    """A bundled schedule from its block; a bare value is a constant.
-
-    Raises:
-        ValueError: an unknown kind, or fields that the kind does not have.
-    """
-    if not isinstance(block, dict):
-        return Constant(value=block)
-    kind = str(block.get("kind"))
-    if kind not in KINDS:
-        raise ValueError(f"unknown kind {kind!r}; there are: {', '.join(KINDS)}")
-    return KINDS[kind].model_validate_json(json.dumps(block))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,21 @@ import yaml
 from labctl.errors import Problem, RecipeError
 
 Scalar = str | int | float | bool | None
+Steps = tuple[str | int, ...]
+"""From the root of a tree down: keys of mappings and positions in lists."""
 
-_NUMBER = re.compile(r"[+-]?(\d[\d_]*)(\.[\d_]*)?([eE][+-]?\d+)?|[+-]?\.\d+([eE][+-]?\d+)?")
-_INTEGER = re.compile(r"[+-]?\d[\d_]*")
-_SPECIAL = {".inf": float("inf"), "-.inf": float("-inf"), "+.inf": float("inf"), ".nan": float("nan")}
+MOST_DEPTH = 40
+"""A tree that is deeper was not meant to be."""
+MOST_VALUES = 100_000
+"""Aliases can make a small file denote a tree of any size."""
+
+_DIGITS = r"(?:0|[1-9]\d*|[1-9]\d{0,2}(?:_\d{3})+)"
+_INTEGER = re.compile(rf"[+-]?{_DIGITS}")
+_NUMBER = re.compile(rf"[+-]?(?:{_DIGITS}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+_NOT_FINITE = re.compile(r"[+-]?\.(?:inf|nan)", re.IGNORECASE)
 _NORWAY = {"yes", "no", "on", "off", "y", "n"}
-COLLECTIONS = ("loss", "marks", "schedules", "measure", "claims")
-"""Parts of a recipe that are entries by name; null takes an inherited entry away."""
-NAMING = ("architecture", "name", "kind")
-"""Fields that say what a block is; a child that changes one replaces the whole block."""
+_TRUTHS = {"true": True, "false": False}
+_NULLS = {"", "~", "null"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,11 @@ class Mark:
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
+    @property
+    def position(self) -> tuple[str, int, int]:
+        """To sort by."""
+        return self.file, self.line, self.column
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -45,226 +58,277 @@ class Node:
     keys: dict[str, Mark] = field(default_factory=dict)
 
     def plain(self) -> Any:
-        """The value without marks."""
+        """The value without marks: a dict, a list or a scalar."""
         if isinstance(self.value, dict):
             return {key: child.plain() for key, child in self.value.items()}
         if isinstance(self.value, list):
             return [child.plain() for child in self.value]
         return self.value
 
+    @property
+    def children(self) -> dict[str, Node]:
+        """The entries of a mapping; of anything else none."""
+        return self.value if isinstance(self.value, dict) else {}
+
     def get(self, key: str) -> Node | None:
-        return self.value.get(key) if isinstance(self.value, dict) else None
+        """The entry `key` of a mapping; None if it has none, or is no mapping."""
+        return self.children.get(key)
 
-    def place(self, path: tuple[str | int, ...]) -> Mark:
-        """The mark of what `path` leads to: of the key if it is there, else of the nearest parent.
-
-        Parts of the path that no key matches, such as the name of a union's member, are passed over.
-        """
+    def place(self, steps: Steps) -> Mark:
+        """The mark of what `steps` lead to, a key's if it has one; else of the nearest parent."""
         node, mark = self, self.mark
-        for part in path:
-            if isinstance(node.value, dict) and str(part) in node.value:
-                mark = node.keys.get(str(part), mark)
-                node = node.value[str(part)]
-            elif isinstance(node.value, list) and isinstance(part, int) and part < len(node.value):
-                node = node.value[part]
+        for step in steps:
+            if isinstance(node.value, dict) and isinstance(step, str) and step in node.value:
+                mark, node = node.keys.get(step, mark), node.value[step]
+            elif isinstance(node.value, list) and isinstance(step, int) and step < len(node.value):
+                node = node.value[step]
                 mark = node.mark
+            else:
+                break
         return mark
 
 
-class _Reader:
-    """Turns PyYAML's event-level nodes into ours, collecting every problem."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.problems: list[Problem] = []
-
-    def mark(self, node: yaml.Node) -> Mark:
-        return Mark(self.file, node.start_mark.line + 1, node.start_mark.column + 1)
-
-    def problem(self, node: yaml.Node, message: str, hint: str = "") -> None:
-        self.problems.append(Problem(message, str(self.mark(node)), hint))
-
-    def read(self, node: yaml.Node, parents: tuple[int, ...] = ()) -> Node:
-        if id(node) in parents:
-            self.problem(node, "an alias that contains itself")
-            return Node(None, self.mark(node))
-        if node.tag.startswith("!") or (
-            node.tag.startswith("tag:yaml.org,2002:python")
-        ):
-            self.problem(node, f"tags such as {node.tag} are not read here", "write a plain value")
-        parents = (*parents, id(node))
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, parents)
-        if isinstance(node, yaml.SequenceNode):
-            return Node([self.read(child, parents) for child in node.value], self.mark(node))
-        assert isinstance(node, yaml.ScalarNode)
-        return Node(self._scalar(node), self.mark(node))
-
-    def _mapping(self, node: yaml.MappingNode, parents: tuple[int, ...]) -> Node:
-        children: dict[str, Node] = {}
-        keys: dict[str, Mark] = {}
-        for key_node, child in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                self.problem(key_node, "a key must be a word")
-                continue
-            key = str(key_node.value)
-            if key == "<<":
-                self.problem(key_node, "merge keys (<<) are not read here", "use `extends:`")
-            elif key in children:
-                self.problem(key_node, f"{key!r} is given twice; first at {keys[key]}", "remove one of them")
-            else:
-                keys[key] = self.mark(key_node)
-                children[key] = self.read(child, parents)
-        return Node(children, self.mark(node), keys)
-
-    def _scalar(self, node: yaml.ScalarNode) -> Scalar:
-        text = str(node.value)
-        if node.style in ("'", '"', "|", ">"):
-            return text
-        if text in ("", "~", "null"):
-            return None
-        if text in ("true", "false"):
-            return text == "true"
-        if text.lower() in _NORWAY or text.lower() in ("true", "false"):
-            self.problem(node, f"is {text!r} a truth value or a word?", f"write true or false, or quote it: '{text}'")
-            return text
-        return number(text)
-
-
 def number(text: str) -> int | float | str:
-    """The number that `text` is, as people write numbers (`1e-3`, `50_000`), or the text."""
-    if text in _SPECIAL:
-        return _SPECIAL[text]
-    if _INTEGER.fullmatch(text) and not re.match(r"[+-]?0[\d_]", text):
-        return int(text.replace("_", ""))
-    if _NUMBER.fullmatch(text) and not re.match(r"[+-]?0\d", text):
+    """The number that `text` is, as people write numbers (`1e-3`, `50_000`, `.5`), or the text.
+
+    Numbers with leading zeros, hexadecimal and sexagesimal ones (`0.20:0.25`), and dates are text.
+    """
+    if _INTEGER.fullmatch(text):
+        digits = text.replace("_", "")
+        # Python refuses to read integers of thousands of digits; as a float such a number is inf.
+        return int(digits) if len(digits) < 400 else float(digits)
+    if _NUMBER.fullmatch(text):
         return float(text.replace("_", ""))
     return text
 
 
+class _Reader:
+    """Makes a tree of PyYAML's events, collecting every problem."""
+
+    def __init__(self, text: str, whole: Mark) -> None:
+        self.text, self.whole = text, whole
+        self._is_file = whole.line == 1
+        self.problems: list[Problem] = []
+        self._values = 0
+        self._anchors: dict[str, tuple[Node, int] | None] = {}
+        """Node and number of values; None while the node is being read."""
+        self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.BaseLoader)
+
+    def document(self) -> Node:
+        """The one document of the text."""
+        tree: Node | None = None
+        try:
+            for event in self._events:
+                if isinstance(event, yaml.DocumentStartEvent):
+                    if tree is not None:
+                        self._problem(
+                            event, "a second document in one file", "remove the line `---`"
+                        )
+                        break
+                    tree = self._node(next(self._events))
+        except yaml.reader.ReaderError as error:
+            self._unreadable(error)
+        except yaml.MarkedYAMLError as error:
+            self._malformed(error)
+        if not self.problems and (tree is None or not isinstance(tree.value, dict)):
+            hint = "write lines `field: value`"
+            self._report(tree.mark if tree else self.whole, "empty, or no mapping at the top", hint)
+        return self._unless_faulty(tree)
+
+    def value(self) -> Node:
+        """Any one value: a scalar, a list or a mapping."""
+        tree: Node | None = None
+        try:
+            for event in self._events:
+                if isinstance(event, yaml.NodeEvent):
+                    tree = self._node(event)
+                elif isinstance(event, yaml.DocumentStartEvent) and tree is not None:
+                    self._problem(event, "several documents", "give one value")
+        except (yaml.reader.ReaderError, yaml.MarkedYAMLError):
+            hint = f"quote it: '\"{self.text}\"'"
+            self._report(self.whole, f"the value {self.text!r} is not YAML", hint)
+        return self._unless_faulty(tree or Node(None, self.whole))
+
+    def _unless_faulty(self, tree: Node | None) -> Node:
+        if self.problems:
+            raise RecipeError(self.problems)
+        assert tree is not None
+        return tree
+
+    def _report(self, mark: Mark, message: str, hint: str = "") -> None:
+        self.problems.append(Problem(message, str(mark), hint))
+
+    def _mark(self, event: yaml.Event) -> Mark:
+        mark = event.start_mark
+        assert mark is not None, "events of a text have marks"
+        return self._at(mark.line, mark.column)
+
+    def _at(self, line: int, column: int) -> Mark:
+        """The mark of a place in the text, both counted from 0; an override has one mark only."""
+        return Mark(self.whole.file, line + 1, column + 1) if self._is_file else self.whole
+
+    def _problem(self, event: yaml.Event, message: str, hint: str = "") -> None:
+        self._report(self._mark(event), message, hint)
+
+    def _malformed(self, error: yaml.MarkedYAMLError) -> None:
+        what = ", ".join(part for part in (error.context, error.problem) if part)
+        hint = "a tab; use spaces" if "'\\t'" in what else ""
+        mark = error.problem_mark or error.context_mark
+        lines = self.text.splitlines()
+        # What is not closed is noticed at the end, and `key:value` at the next line.
+        if error.context_mark and (not mark or mark.line >= len(lines) or "simple key" in what):
+            mark = error.context_mark
+        if mark is None:
+            self._report(self.whole, f"not YAML: {what}", hint)
+            return
+        if mark.line < len(lines):
+            hint = f"{lines[mark.line]}\n  {' ' * mark.column}^ {hint}".rstrip()
+        self._report(self._at(mark.line, mark.column), f"not YAML: {what}", hint)
+
+    def _unreadable(self, error: yaml.reader.ReaderError) -> None:
+        before = self.text[: error.position].split("\n")
+        mark = self._at(len(before) - 1, len(before[-1]))
+        self._report(mark, "a control character, which YAML does not allow", "remove it")
+
+    def _node(self, event: yaml.Event, depth: int = 0) -> Node:
+        if isinstance(event, yaml.AliasEvent):
+            return self._aliased(event)
+        assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
+        before = self._values
+        self._count(event, 1)
+        if event.tag is not None:
+            name = event.tag.replace("tag:yaml.org,2002:", "!!")
+            self._problem(event, f"tags such as {name} are not read here", "write a plain value")
+        if event.anchor is not None:
+            self._anchors[event.anchor] = None
+        if isinstance(event, yaml.ScalarEvent):
+            node = Node(self._scalar(event), self._mark(event))
+        else:
+            node = self._collection(event, depth)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = (node, self._values - before)
+        return node
+
+    def _aliased(self, event: yaml.AliasEvent) -> Node:
+        if event.anchor not in self._anchors:
+            self._problem(event, f"an alias of nothing: no &{event.anchor} comes before it")
+        elif (found := self._anchors[event.anchor]) is None:
+            self._problem(event, f"an alias that contains itself: &{event.anchor}")
+        else:
+            self._count(event, found[1])
+            return found[0]
+        return Node(None, self._mark(event))
+
+    def _count(self, event: yaml.Event, values: int) -> None:
+        self._values += values
+        if self._values > MOST_VALUES:
+            self._problem(event, f"more than {MOST_VALUES:,} values", "a recipe is a page of text")
+            raise RecipeError(self.problems)
+
+    def _collection(self, event: yaml.Event, depth: int) -> Node:
+        if depth >= MOST_DEPTH:
+            self._problem(
+                event, f"more than {MOST_DEPTH} levels deep", "a recipe needs four or five"
+            )
+            raise RecipeError(self.problems)
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(event, depth + 1)
+        entries = []
+        while not isinstance(entry := next(self._events), yaml.SequenceEndEvent):
+            entries.append(self._node(entry, depth + 1))
+        return Node(entries, self._mark(event))
+
+    def _mapping(self, event: yaml.Event, depth: int) -> Node:
+        children: dict[str, Node] = {}
+        keys: dict[str, Mark] = {}
+        while not isinstance(key_event := next(self._events), yaml.MappingEndEvent):
+            key = self._key(key_event, depth)
+            child = self._node(next(self._events), depth)
+            if key is None:
+                continue
+            if key in children:
+                message = f"{key!r} is given twice; first at {keys[key]}"
+                self._problem(key_event, message, "remove one of them")
+            else:
+                keys[key], children[key] = self._mark(key_event), child
+        return Node(children, self._mark(event), keys)
+
+    def _key(self, event: yaml.Event, depth: int) -> str | None:
+        if not isinstance(event, yaml.ScalarEvent):
+            self._node(event, depth)
+        elif event.value == "<<" and not event.style:
+            self._problem(event, "merge keys (<<) are not read here", "use `extends:`")
+            return None
+        elif event.value:
+            return str(event.value)
+        self._problem(event, "a key must be a word", "quote a text with special characters")
+        return None
+
+    def _scalar(self, event: yaml.ScalarEvent) -> Scalar:
+        text = str(event.value)
+        if event.style:
+            return text
+        if text in _NULLS:
+            return None
+        if text in _TRUTHS:
+            return _TRUTHS[text]
+        if text.lower() in _NORWAY or text.lower() in _TRUTHS:
+            hint = f"write true or false, or quote it: '{text}'"
+            self._problem(event, f"is {text!r} a truth value or a word?", hint)
+            return text
+        value = number(text)
+        is_infinite = isinstance(value, float) and not math.isfinite(value)
+        if is_infinite or _NOT_FINITE.fullmatch(text):
+            self._problem(event, f"{_shortened(text)} is not a finite number", "write a number")
+        elif isinstance(value, int) and abs(value) >= 2**63:
+            self._problem(
+                event, f"{_shortened(text)} does not fit into 64 bits", "write a smaller one"
+            )
+        return value
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 30 else f"{text[:20]}... ({len(text)} characters)"
+
+
+@lru_cache(maxsize=256)
 def parse(text: str, file: str) -> Node:
-    """Read one YAML document.
+    """Read one YAML document; `file` is how messages call it.
 
     Raises:
         RecipeError: with every problem that was found.
     """
     tabs = [n for n, line in enumerate(text.splitlines(), 1) if re.match(r" *\t", line)]
     if tabs:
-        raise RecipeError([Problem("a tab in the indentation", f"{file}:{n}:1", "use spaces") for n in tabs])
-    try:
-        documents = list(yaml.compose_all(text, Loader=yaml.BaseLoader))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
-        raise RecipeError(f"not YAML: {error.problem or error.context}", where=where, hint=_caret(text, mark)) from None
-    except yaml.YAMLError as error:
-        raise RecipeError(f"not YAML: {error}", where=file) from None
-    if len(documents) > 1:
-        raise RecipeError("several documents in one file", where=file, hint="remove the lines `---`")
-    if not documents or not isinstance(documents[0], yaml.MappingNode):
-        raise RecipeError("empty, or no mapping at the top", where=file, hint="a recipe begins `model: ...`")
-    reader = _Reader(file)
-    tree = reader.read(documents[0])
-    if reader.problems:
-        raise RecipeError(reader.problems)
-    return tree
+        problem = "a tab in the indentation"
+        raise RecipeError([Problem(problem, str(Mark(file, n, 1)), "use spaces") for n in tabs])
+    return _Reader(text, Mark(file, 1, 1)).document()
 
 
-def _caret(text: str, mark: yaml.Mark | None) -> str:
-    lines = text.splitlines()
-    if mark is None or mark.line >= len(lines):
-        return ""
-    return f"{lines[mark.line]}\n  {' ' * mark.column}^"
+def parse_value(text: str, mark: Mark) -> Node:
+    """Read one value that was written outside of a file, all of it at `mark`.
+
+    Raises:
+        RecipeError: it is not YAML, or is one of the traps that files do not allow either.
+    """
+    return _Reader(text, mark).value()
 
 
 def read(path: Path, shown: str) -> Node:
-    """Read a YAML file; `shown` is how messages call it."""
-    try:
-        return parse(path.read_text(encoding="utf-8"), shown)
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"not UTF-8 text: {error.reason} at byte {error.start}", where=shown) from None
-    except OSError as error:
-        raise RecipeError(f"cannot be read: {error.strerror}", where=shown) from None
-
-
-def merged(under: Node, over: Node) -> Node:
-    """`over` laid on `under`: mappings key by key, anything else replaced.
-
-    A mapping that names another thing than the one below it (another `name`, `kind` or
-    `architecture`) replaces it whole: the fields of the one mean nothing to the other.
-    """
-    if not isinstance(under.value, dict) or not isinstance(over.value, dict) or _renames(under, over):
-        return over
-    children = dict(under.value)
-    keys = dict(under.keys)
-    for key, child in over.value.items():
-        below = children.get(key)
-        children[key] = merged(below, child) if below is not None else child
-        keys[key] = over.keys.get(key, child.mark)
-    return Node(children, over.mark, keys)
-
-
-def _renames(under: Node, over: Node) -> bool:
-    for key in NAMING:
-        above, below = over.get(key), under.get(key)
-        if above is not None and below is not None and above.value != below.value:
-            return True
-    return False
-
-
-def pruned(tree: Node) -> Node:
-    """Without the entries of `COLLECTIONS` that are null: so a child takes away what its parent listed."""
-    assert isinstance(tree.value, dict)
-    children = dict(tree.value)
-    for name in COLLECTIONS:
-        part = children.get(name)
-        if part is not None and isinstance(part.value, dict):
-            kept = {key: child for key, child in part.value.items() if child.value is not None}
-            children[name] = Node(kept, part.mark, part.keys)
-    return Node(children, tree.mark, tree.keys)
-
-
-def override(text: str) -> Node:
-    """A tree for one `a.b=value` of the command line.
+    """Read a YAML file; `shown` is how messages call it.
 
     Raises:
-        RecipeError: it is not of that form, or its value is not YAML.
+        RecipeError: it cannot be read, or with every problem that was found in it.
     """
-    path, equals, value = text.partition("=")
-    parts = path.strip().split(".")
-    if not equals or not all(parts):
-        raise RecipeError(f"{text!r} is not an override", hint="write field=value, for example model.depth=4")
-    mark = Mark(f"override {text!r}")
     try:
-        composed = yaml.compose(value.strip() or "null", Loader=yaml.BaseLoader)
-    except yaml.YAMLError:
-        composed = None
-    if composed is None:
-        raise RecipeError(f"the value {value!r} is not YAML", where=str(mark), hint="quote it: 'a.b=\"...\"'")
-    reader = _Reader(str(mark))
-    node = _remarked(reader.read(composed), mark)
-    if reader.problems:
-        raise RecipeError([Problem(p.message, str(mark), p.hint) for p in reader.problems])
-    for part in reversed(parts):
-        node = Node({part: node}, mark, {part: mark})
-    return node
-
-
-def _remarked(node: Node, mark: Mark) -> Node:
-    if isinstance(node.value, dict):
-        children = {key: _remarked(child, mark) for key, child in node.value.items()}
-        return Node(children, mark, dict.fromkeys(children, mark))
-    if isinstance(node.value, list):
-        return Node([_remarked(child, mark) for child in node.value], mark)
-    return Node(node.value, mark)
-
-
-def walk(node: Node, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Node]]:
-    """Every node below `node`, with its path."""
-    yield path, node
-    if isinstance(node.value, dict):
-        for key, child in node.value.items():
-            yield from walk(child, (*path, key))
-    elif isinstance(node.value, list):
-        for number_, child in enumerate(node.value):
-            yield from walk(child, (*path, number_))
+        data = path.read_bytes()
+    except OSError as error:
+        raise RecipeError(f"cannot be read: {error.strerror}", where=shown) from None
+    try:
+        return parse(data.decode("utf-8-sig"), shown)
+    except UnicodeDecodeError as error:
+        before = data[: error.start].split(b"\n")
+        mark = Mark(shown, len(before), len(before[-1]) + 1)
+        raise RecipeError(
+            "not UTF-8 text", where=str(mark), hint="save the file as UTF-8"
+        ) from None

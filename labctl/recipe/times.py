@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-_AMOUNT = re.compile(r"(?P<value>\d[\d_]*(?:\.\d+)?(?:e[+-]?\d+)?)\s*(?P<scale>[kMGB]?)(?P<unit>ep|step|tok|%)")
+_VALUE = r"(?:\d+|\d{1,3}(?:_\d{3})+)(?:\.\d+)?(?:[eE][+-]?\d+)?|\.\d+"
+_UNITS = "ep|step|tok|%"
+_AMOUNT = re.compile(rf"(?P<value>{_VALUE})\s*(?P<scale>[kMGB]?)(?P<unit>{_UNITS})")
+_BARE = re.compile(_VALUE)
 _MARK = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SCALE = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}
+_LONGEST = 1e15
 GRAMMAR = "a time is a number with a unit (50ep, 20000step, 10%, 20Mtok) or the name of a mark"
 
 
@@ -34,15 +38,18 @@ class Time:
         """
         if isinstance(text, Time):
             return text
-        if isinstance(text, int | float) and not isinstance(text, bool):
-            raise ValueError(f"{text} needs a unit: {text}ep, {text}step or {text}%")
-        if not isinstance(text, str):
+        if isinstance(text, bool) or not isinstance(text, str | int | float):
             raise ValueError(GRAMMAR)
-        if found := _AMOUNT.fullmatch(text.strip()):
+        text = str(text).strip()
+        if _BARE.fullmatch(text):
+            raise ValueError(f"{text} needs a unit: {text}ep, {text}step or {text}%")
+        if found := _AMOUNT.fullmatch(text):
             value = float(found["value"].replace("_", "")) * _SCALE[found["scale"]]
+            if value > _LONGEST:
+                raise ValueError(f"{text} is longer than anything that can be trained")
             return cls(value, found["unit"])
-        if _MARK.fullmatch(text.strip()):
-            return cls(0.0, "mark", text.strip())
+        if _MARK.fullmatch(text):
+            return cls(0.0, "mark", text)
         raise ValueError(f"{text!r} is not a time; {GRAMMAR}")
 
     def __str__(self) -> str:
@@ -58,16 +65,35 @@ class Time:
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {"type": "string", "pattern": f"^({_plain(_AMOUNT)}|{_MARK.pattern})$", "examples": ["50ep", "10%"]}
-
-
-def _plain(pattern: re.Pattern[str]) -> str:
-    """The pattern without named groups, which JSON schema lacks."""
-    return re.sub(r"\?P<\w+>", "?:", pattern.pattern)
+        pattern = rf"^(?:(?:{_VALUE})\s*[kMGB]?(?:{_UNITS})|{_MARK.pattern})$"
+        return {"type": "string", "pattern": pattern, "examples": ["50ep", "10%"]}
 
 
 def _shortest(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(value)
+
+
+def _no_moment(time: Time) -> Time:
+    if time.unit == "mark":
+        raise ValueError(f"a length of time is wanted, such as 2ep, not the moment {time}")
+    return time
+
+
+def _some(time: Time) -> Time:
+    if time.value == 0:
+        raise ValueError(f"should be longer than {time}")
+    return time
+
+
+Length = Annotated[Time, AfterValidator(_no_moment)]
+"""A time that is no mark."""
+Interval = Annotated[Length, AfterValidator(_some)]
+"""A length that is not zero."""
+
+
+def is_mark_name(text: str) -> bool:
+    """Whether a time can be given by this name."""
+    return _MARK.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +122,9 @@ class Clock:
                 return time.value / 100 * self.steps
             case "tok":
                 if self.tokens_per_step is None:
-                    raise ValueError(f"{time}: this data is not counted in tokens; use ep, step or %")
+                    raise ValueError(
+                        f"{time}: this data is not counted in tokens; use ep, step or %"
+                    )
                 return time.value / self.tokens_per_step
             case _:
                 if time.mark not in self.marks:

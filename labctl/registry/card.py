@@ -54,9 +54,9 @@ class DataSpec:
 class Knob:
     """A value of a running model, learner or loss that a curriculum may turn.
 
-    A continuous knob reaches the model as a 0-d float32 tensor on its device. A structural knob (an
-    integer, a choice, or a number that changes shapes) reaches it as a Python value, and changes only
-    at the edges of epochs.
+    A continuous knob reaches the model as a 0-d tensor on its device. A structural knob (an
+    integer, a choice, or a number that changes shapes) reaches it as a Python value, and changes
+    only at the edges of epochs.
     """
 
     name: str
@@ -75,14 +75,22 @@ class Knob:
 
     def __post_init__(self) -> None:
         if (self.choices or self.integer or self.ladder) and self.kind != "structural":
-            raise ValueError(f"knob {self.name!r}: choices, integer and ladder need kind='structural'")
+            raise ValueError(
+                f"knob {self.name!r}: choices, integer and ladder need kind='structural'"
+            )
 
     def fault(self, value: KnobValue) -> str | None:
         """Why the knob cannot stand at `value`; None if it can."""
         if self.choices:
-            return None if value in self.choices else f"{value!r} is not one of {', '.join(self.choices)}"
+            return (
+                None
+                if value in self.choices
+                else f"{value!r} is not one of {', '.join(self.choices)}"
+            )
         if isinstance(value, str):
             return f"{value!r} is not a number"
+        if self.integer and value != round(value):
+            return f"{value:g} is not a whole number"
         if self.low is not None and value < self.low:
             return f"{value:g} is below {self.low:g}"
         if self.high is not None and value > self.high:
@@ -91,14 +99,19 @@ class Knob:
 
 
 def no_knobs(config: Any, spec: DataSpec) -> tuple[Knob, ...]:
+    """Of a card that declares none."""
     return ()
 
 
-def nothing_realised(config: Any, spec: DataSpec, knobs: Mapping[str, KnobValue]) -> dict[str, float]:
+def nothing_realised(
+    config: Any, spec: DataSpec, knobs: Mapping[str, KnobValue]
+) -> dict[str, float]:
+    """Of an architecture that has no figures to journal."""
     return {}
 
 
 def no_fault(config: Any, spec: DataSpec) -> str | None:
+    """Of an architecture that can be trained on any data."""
     return None
 
 
@@ -123,9 +136,10 @@ class Card:
 class Architecture(Card):
     """A model family.
 
-    `build(config, spec)` returns the module; its `forward(inputs, knobs)` takes inputs on the device
-    (float images (B, C, H, W), normalised, or int64 tokens (B, N)) and the knobs by name, and returns
-    logits (B, classes) or (B, N, vocabulary), or an `Output` that carries auxiliary tensors as well.
+    `build(config, spec)` returns the module; its `forward(inputs, knobs)` takes inputs on the
+    device (float images (B, C, H, W), normalised, or int64 tokens (B, N)) and the knobs by name,
+    and returns logits (B, classes) or (B, N, vocabulary), or an `Output` that carries auxiliary
+    tensors as well.
     """
 
     kind: ClassVar[str] = "architecture"
@@ -133,8 +147,10 @@ class Architecture(Card):
 
     build: Callable[[Any, DataSpec], nn.Module]
     knobs: Callable[[Any, DataSpec], tuple[Knob, ...]] = no_knobs
-    realised: Callable[[Any, DataSpec, Mapping[str, KnobValue]], dict[str, float]] = nothing_realised
-    """Torch-free: what the structural knobs come to (tokens alive, ...); journalled at each change."""
+    realised: Callable[[Any, DataSpec, Mapping[str, KnobValue]], dict[str, float]] = (
+        nothing_realised
+    )
+    """Torch-free: what the structural knobs come to (tokens alive, ...), journalled at a change."""
     fault: Callable[[Any, DataSpec], str | None] = no_fault
     """Torch-free: why this config cannot train on this data; None if it can."""
 
@@ -154,9 +170,10 @@ class Places:
 class Dataset(Card):
     """A data set.
 
-    `spec` is torch-free and, for a published set, needs no files. `load` returns the splits, `train`
-    among them. `missing` says how to obtain what `load` needs; None when all is there. `fetch`
-    downloads into a folder; None for data that only the user has.
+    `spec` is torch-free and, for a published set, needs no files; it raises ValueError over files
+    that the config does not fit. `load` returns the splits, `train` among them. `missing` says how
+    to obtain what `load` needs; None when all is there. `fetch` downloads into a folder; None for
+    data that only the user has.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -180,10 +197,10 @@ class LearnerCard(Card):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossTerm(Card):
-    """One term of an objective: `build(config, spec)` returns `term(output, batch, knobs) -> scalar`.
+    """One term of an objective.
 
-    The objective is the sum of the terms in the recipe's `loss` block; a config with a `weight` field
-    scales its own term.
+    `build(config, spec)` returns `term(output, batch, knobs) -> scalar`. The objective is the sum
+    of the terms in the recipe's `loss` block; a config with a `weight` field scales its own term.
     """
 
     kind: ClassVar[str] = "loss"
@@ -194,7 +211,7 @@ class LossTerm(Card):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerCard(Card):
-    """An optimizer over parameter groups `{"params": [...], "lr": 0-d tensor, "weight_decay": float}`."""
+    """An optimizer over groups `{"params": [...], "lr": 0-d tensor, "weight_decay": float}`."""
 
     kind: ClassVar[str] = "optimizer"
 

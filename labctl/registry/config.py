@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 class Config(BaseModel):
     """What a recipe can say in one block: unknown fields are errors, values never change.
 
-    The docstring under a field is its help text and reaches the JSON schema.
+    The docstring under a field is its help text: see `labctl.registry.helptext`.
     """
 
     model_config = ConfigDict(
@@ -16,6 +16,5 @@ class Config(BaseModel):
         frozen=True,
         strict=True,
         allow_inf_nan=False,
-        use_attribute_docstrings=True,
         populate_by_name=True,
     )

@@ -6,34 +6,69 @@ import ast
 import hashlib
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 TESTS = ("test_*.py", "conftest.py")
 """Files beside a plugin's code that decide no result."""
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def _without_docstrings(tree: ast.AST) -> ast.AST:
-    for node in ast.walk(tree):
-        if isinstance(node, _DOCUMENTED):
-            node.body = [
-                statement
-                for statement in node.body
-                if not (
-                    isinstance(statement, ast.Expr)
-                    and isinstance(statement.value, ast.Constant)
-                    and isinstance(statement.value.value, str)
-                )
-            ]
-    return tree
+def is_test(path: Path) -> bool:
+    """Whether a file beside a plugin's code is a test."""
+    return any(fnmatchcase(path.name, pattern) for pattern in TESTS)
 
 
 def code_digest(folder: Path) -> str:
-    """12 hex digits over every `.py` file under `folder` (or the one file that it is), tests aside."""
-    files = [folder] if folder.is_file() else sorted(folder.rglob("*.py"))
-    files = [path for path in files if not any(fnmatchcase(path.name, test) for test in TESTS)]
+    """12 hex digits over every `.py` file below `folder` but tests, or over the one file it is."""
     total = hashlib.sha256()
-    for path in files:
-        tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8"), filename=str(path)))
-        name = path.name if folder.is_file() else path.relative_to(folder).as_posix()
-        total.update(f"{name}\n{ast.dump(tree)}\n".encode())
+    for name, path in _files(folder):
+        tree = ast.parse(path.read_bytes(), filename=str(path))
+        total.update(f"{name}\n{' '.join(_canonical(tree, []))}\n".encode())
     return total.hexdigest()[:12]
+
+
+def _files(folder: Path) -> list[tuple[str, Path]]:
+    """Relative names and paths, in an order that is the same on every machine."""
+    if folder.is_file():
+        return [(folder.name, folder)]
+    found = []
+    for path in folder.rglob("*.py"):
+        relative = path.relative_to(folder)
+        if not is_test(path) and not any(part.startswith(".") for part in relative.parts):
+            found.append((relative.as_posix(), path))
+    return sorted(found)
+
+
+def _canonical(node: Any, parts: list[str]) -> list[str]:
+    """The tree as text, in parts.
+
+    Not `ast.dump`: what that says of an empty field differs between versions of Python, and with it
+    the key of every run would.
+    """
+    if isinstance(node, ast.AST):
+        parts.append(type(node).__name__)
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if name == "body" and isinstance(node, _DOCUMENTED):
+                value = [statement for statement in node.body if not _is_text(statement)]
+            if value is not None and value != []:
+                parts.append(name)
+                _canonical(value, parts)
+        parts.append(")")
+    elif isinstance(node, list):
+        parts.append("[")
+        for entry in node:
+            _canonical(entry, parts)
+        parts.append("]")
+    else:
+        parts.append(repr(node))
+    return parts
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """Whether it is a string that nothing is done with: a docstring, also one under a field."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )

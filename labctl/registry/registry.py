@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import traceback
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from labctl.errors import PluginError, did_you_mean
 
 from .card import KINDS, Card
 from .digest import code_digest
+from .guard import described, place_of
 
 GROUP = "labctl.plugins"
 PREFIX = "labctl_plugins"
@@ -37,6 +37,8 @@ class Plugin:
     folder: Path
     module: str
     is_local: bool
+    rivals: tuple[str, ...] = ()
+    """Other distributions that install a plugin of this name; then none of them can be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,10 @@ def _installed() -> dict[str, Plugin]:
     found: dict[str, Plugin] = {}
     for entry in metadata.entry_points(group=GROUP):
         origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
-        if (first := found.get(entry.name)) and first.module != entry.value:
-            raise PluginError(
-                f"plugin {entry.name!r} is installed twice: by {first.origin} and by {origin}",
-                hint="uninstall one of them: pip uninstall NAME",
-            )
-        found[entry.name] = Plugin(entry.name, origin, Path(), entry.value, is_local=False)
+        plugin = Plugin(entry.name, origin, Path(), entry.module, is_local=False)
+        first = found.get(entry.name, plugin)
+        is_rival = first.module != plugin.module
+        found[entry.name] = replace(first, rivals=(*first.rivals, origin)) if is_rival else first
     return found
 
 
@@ -65,28 +65,31 @@ def _located(plugin: Plugin) -> Plugin:
     """The plugin with the folder that its module lives in."""
     if plugin.is_local:
         return plugin
+    if plugin.rivals:
+        origins = " and by ".join((plugin.origin, *plugin.rivals))
+        raise PluginError(
+            f"plugin {plugin.name!r} is installed twice: by {origins}",
+            hint=f"uninstall one of them: pip uninstall {plugin.rivals[-1].split()[0]}",
+        )
     try:
         spec = importlib.util.find_spec(plugin.module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(plugin, error) from error
     if spec is None or spec.origin is None:
         raise PluginError(
-            f"plugin {plugin.name!r} of {plugin.origin} names a module that is not there: {plugin.module}",
+            f"plugin {plugin.name!r} of {plugin.origin} names a module that is not there: "
+            f"{plugin.module}",
             hint=f"reinstall it: pip install --force-reinstall {plugin.origin.split()[0]}",
         )
     path = Path(spec.origin)
-    folder = path.parent if path.name == "__init__.py" else path
-    return Plugin(plugin.name, plugin.origin, folder, plugin.module, is_local=False)
+    return replace(plugin, folder=path.parent if path.name == "__init__.py" else path)
 
 
-def _broken(plugin: Plugin, error: Exception) -> PluginError:
-    frames = traceback.extract_tb(error.__traceback__)
-    inside = [f for f in frames if "importlib" not in f.filename and "labctl/registry" not in f.filename]
-    where = f"{inside[-1].filename}:{inside[-1].lineno}" if inside else plugin.origin
+def _broken(plugin: Plugin, error: BaseException) -> PluginError:
     return PluginError(
-        f"plugin {plugin.name!r} failed to import: {type(error).__name__}: {error}",
-        where=where,
-        hint=f"mend it, or try it alone: labctl doctor --plugin {plugin.name}",
+        f"plugin {plugin.name!r} failed to import: {described(error)}",
+        where=place_of(error, plugin.folder if plugin.is_local else None) or plugin.origin,
+        hint=f"mend it, or see the whole traceback: labctl doctor --plugin {plugin.name}",
     )
 
 
@@ -112,6 +115,32 @@ def _import_folder(plugin: Plugin) -> ModuleType:
     return module
 
 
+def _is_at(plugin: Plugin, folder: Path) -> bool:
+    """Whether an installed plugin is the one in `folder`, installed from there to be edited."""
+    try:
+        return _located(plugin).folder.resolve() == folder
+    except PluginError:
+        return False
+
+
+def _cards_of(plugin: Plugin, module: ModuleType) -> tuple[Card, ...]:
+    cards = getattr(module, "cards", None)
+    if not isinstance(cards, tuple) or not all(isinstance(card, KINDS) for card in cards):
+        raise PluginError(
+            f"plugin {plugin.name!r} has no cards",
+            where=str(plugin.folder),
+            hint="its __init__.py must hold `cards = (Architecture(...), ...)` from labctl.api",
+        )
+    names = [f"{card.kind} {card.name!r}" for card in cards]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise PluginError(
+            f"plugin {plugin.name!r} has two cards for {twice[0]}",
+            where=str(plugin.folder),
+            hint="rename one of them",
+        )
+    return cards
+
+
 class Registry:
     """The cards of all plugins: installed ones by entry point, the project's own by folder.
 
@@ -129,47 +158,56 @@ class Registry:
         found = _installed()
         for folder in self.folders:
             for init in sorted(folder.glob("*/__init__.py")):
+                here = init.parent.resolve()
                 name = init.parent.name
-                here = Plugin(name, str(init.parent), init.parent.resolve(), f"{PREFIX}.{name}", True)
-                if name in found and not found[name].is_local:
-                    there = _located(found[name])
-                    if there.folder.resolve() == here.folder:
-                        continue
-                    if not self.is_quiet:
-                        warnings.warn(
-                            f"plugin {name!r}: using {init.parent}, not the installed copy of {there.origin}",
-                            stacklevel=2,
-                        )
-                found[name] = here
+                local = Plugin(name, str(init.parent), here, f"{PREFIX}.{name}", is_local=True)
+                if name == BUILTIN:
+                    self._notify(
+                        f"{init.parent} is left out: {BUILTIN!r} is the name of labctl itself"
+                    )
+                elif name not in found or found[name].is_local:
+                    found[name] = local
+                elif not _is_at(found[name], here):
+                    origin = found[name].origin
+                    self._notify(
+                        f"plugin {name!r}: using {init.parent}, not the installed copy of {origin}"
+                    )
+                    found[name] = local
         return found
 
+    def _notify(self, message: str) -> None:
+        if not self.is_quiet:
+            warnings.warn(message, stacklevel=3)
+
     def load(self, name: str) -> Loaded:
-        """Import one plugin. A failure is reported as that plugin's own."""
+        """Import one plugin.
+
+        Raises:
+            PluginError: there is none, or it cannot be used, which is reported as its own failure.
+        """
         if name in self._loaded:
             return self._loaded[name]
         if name not in self.plugins:
             raise PluginError(f"no plugin {name!r}", hint=did_you_mean(name, self.plugins))
         plugin = _located(self.plugins[name])
         try:
-            module = _import_folder(plugin) if plugin.is_local else importlib.import_module(plugin.module)
-        except Exception as error:
-            raise _broken(plugin, error) from error
-        cards = getattr(module, "cards", None)
-        if not isinstance(cards, tuple) or not all(isinstance(card, KINDS) for card in cards):
-            raise PluginError(
-                f"plugin {name!r} has no cards",
-                where=str(plugin.folder),
-                hint="its __init__.py must hold `cards = (Architecture(...), ...)` from labctl.api",
+            module = (
+                _import_folder(plugin)
+                if plugin.is_local
+                else importlib.import_module(plugin.module)
             )
-        digest = "builtin" if name == BUILTIN else code_digest(plugin.folder)
-        self._loaded[name] = Loaded(plugin, cast("tuple[Card, ...]", cards), digest)
+            digest = "builtin" if name == BUILTIN else code_digest(plugin.folder)
+        # A plugin that calls sys.exit() while it is imported must not end labctl.
+        except (Exception, SystemExit) as error:
+            raise _broken(plugin, error) from error
+        self._loaded[name] = Loaded(plugin, _cards_of(plugin, module), digest)
         return self._loaded[name]
 
     def find(self, kind: type[C], name: str, *, near: Iterable[str] = ()) -> tuple[C, Loaded]:
         """The card `name` of `kind`, and the plugin that brings it.
 
-        Looked for in labctl itself, in the plugin of that name, in the plugins `near` (those that the
-        recipe has named already), then in all others, so that nothing is imported without need.
+        Looked for in labctl itself, in the plugin of that name, in the plugins `near` (those that
+        the recipe has named already), then in all others: nothing is imported without need.
 
         Raises:
             PluginError: nobody has such a card, or two plugins do.
@@ -194,10 +232,12 @@ class Registry:
             return owners[0]
         if owners:
             names = " and ".join(loaded.plugin.origin for _, loaded in owners)
-            raise PluginError(f"{kind.kind} {name!r} is defined by {names}", hint="rename one of them")
+            message = f"{kind.kind} {name!r} is defined by {names}"
+            raise PluginError(message, hint="rename one of them")
         hint = did_you_mean(name, [card.name for card, _ in self.cards(kind)])
         for fault in broken:
-            hint += f"\n  not searched: {fault.where}: {fault.message}"
+            where = f"{fault.where}: " if fault.where else ""
+            hint += f"\n  not searched: {where}{fault.message}"
         raise PluginError(f"unknown {kind.kind} {name!r}", hint=hint)
 
     def _card_of(self, plugin: str, kind: type[C], name: str) -> C | None:

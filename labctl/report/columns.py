@@ -25,7 +25,7 @@ from .table import (
     TokensColumn,
     VerdictColumn,
 )
-from .verdicts import Word, flops_bound, incomparable, is_beyond, judge, values
+from .verdicts import Word, flops_bound, incomparable, is_beyond, judge, subject, values
 
 PLUS_MINUS = "\u00b1"
 NOT_COMPARABLE = "not comparable"
@@ -177,8 +177,9 @@ class Columns:
         here = [verdict for verdict in verdicts if verdict.word is not Word.ELSEWHERE]
         plain = tuple(verdict.plain() for verdict in verdicts)
         if not here:
-            about = {c.data or row.recipe.claims_data for c in row.recipe.document.claims.values()}
-            return Cell(f"claims are about {', '.join(sorted(about))}", claims=plain)
+            claims = row.recipe.document.claims.values()
+            about = sorted({" for ".join(subject(claim, row.recipe)) for claim in claims})
+            return Cell(f"claims are about {', '.join(about)}", claims=plain)
         if not row.results:
             return Cell("no result yet", claims=plain)
         text = "; ".join(verdict.text for verdict in here)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from labctl.recipe.document import Claim, DifferenceClaim, RatioClaim, ReferenceClaim
+from labctl.recipe.recipe import Recipe
 
 from .quantity import CLOCKED, difference_unit, value_of
 from .rows import Row
@@ -28,7 +29,7 @@ class Word(StrEnum):
     """A speed-up beyond what the FLOPs allow: something other than the claimed cause is at work."""
     REFERENCE = "reference"
     """A published value, shown with our difference from it; not judged."""
-    ELSEWHERE = "not about this data"
+    ELSEWHERE = "not about this"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,16 @@ class Verdict:
         }  # fmt: skip
 
 
+def subject(claim: Claim, recipe: Recipe) -> tuple[str, str]:
+    """Data set and budget that a claim is about: what a preset makes shorter, it does not judge."""
+    return claim.data or recipe.claims_data, recipe.claims_budget
+
+
 def judge(name: str, claim: Claim, row: Row, other: Callable[[str], Row]) -> Verdict:
     """Hold a claim of the row's recipe against its results; `other` finds the row of a recipe."""
-    about = claim.data or row.recipe.claims_data
     known = claim.known == "refuted"
-    if about != row.data:
+    if subject(claim, row.recipe) != (row.data, str(row.recipe.document.budget)):
+        about = " for ".join(subject(claim, row.recipe))
         return Verdict(name, Word.ELSEWHERE, f"{name}: the claim is about {about}", known)
     if isinstance(claim, ReferenceClaim):
         return _reference(name, claim, row)

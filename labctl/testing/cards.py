@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import json
 import math
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -33,6 +30,7 @@ from labctl.registry.card import (
 )
 from labctl.registry.config import Config
 from labctl.registry.digest import is_test
+from labctl.registry.helptext import help_texts
 
 from .bench import Bench, positions, usable_positions
 from .naming import RULE, is_name
@@ -149,34 +147,15 @@ def _config_problems(card: Card) -> Iterator[Problem]:
 
 
 def _field_problems(model: type[BaseModel]) -> Iterator[Problem]:
-    documented = _docstrings(model)
+    documented = help_texts(model)
     for field, info in model.model_fields.items():
         where = f"{model.__name__}.{field}"
-        if not (info.description or field in documented or field == "kind"):
+        if not documented.get(field) and field != "kind":
             hint = "say what it means, in which unit, in a docstring under the field"
             yield Problem("is not documented", where, hint)
         if any(kind in _MUTABLE for kind in _types(info.annotation)):
             hint = "use a tuple or a frozenset"
             yield Problem(f"{info.annotation} can be changed in place", where, hint)
-
-
-def _docstrings(model: type[BaseModel]) -> set[str]:
-    """Fields with a docstring under them, as the source says.
-
-    pydantic finds none if pytest has imported the same file under another name.
-    """
-    try:
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
-    except (OSError, TypeError, ValueError):
-        return set()
-    assert isinstance(tree, ast.ClassDef)
-    return {
-        field.target.id
-        for field, text in pairwise(tree.body)
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-        if isinstance(text.value.value, str) and text.value.value.strip()
-    }
 
 
 def _round_trip_problems(block: str, config: Config) -> Iterator[Problem]:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from labctl.errors import RecipeError
+
 TABLE = """
 baseline: base
 rows: [{recipe: base}, {recipe: ctd}]
@@ -130,7 +132,7 @@ def test_a_claim_about_other_data_gets_no_verdict(claim: Any) -> None:
     lab = claim("{difference: test/acc, to: base, at_least: -1, data: cifar100}")
     train(lab, [0.1, 0.2])
     cell = lab.cell(lab.report(), 1, "Claims")
-    assert cell.text == "claims are about cifar100"
+    assert cell.text == "claims are about cifar100 for 4ep"
     assert cell.notes == ()
 
 
@@ -138,22 +140,34 @@ def test_a_preset_on_other_data_gets_no_verdict(lab: Any) -> None:
     """The recipe's claims are about its own data, which the preset replaces."""
     presets = "{smoke: {data: {name: digits}, batch_size: 64}}"
     lab.recipe("base", data="{name: mnist}", presets=presets)
-    claims = "\nclaims: {kept: {difference: test/acc, to: nowhere, at_least: -1}}\n"
+    claims = "\nclaims: {kept: {difference: test/acc, to: base, at_least: -1}}\n"
     lab.recipe("ctd", claims, data="{name: mnist}", presets=presets)
     lab.table(TABLE)
     lab.run("ctd", 0, "smoke")
     grid = lab.report(preset="smoke")
-    assert lab.cell(grid, 1, "Claims").text == "claims are about mnist"
+    assert lab.cell(grid, 1, "Claims").text == "claims are about mnist for 4ep"
+
+
+def test_a_preset_that_trains_for_less_gets_no_verdict(lab: Any) -> None:
+    """What is claimed of four epochs is not judged by two."""
+    presets = "{short: {budget: 2ep}, same: {title: the same work under another name}}"
+    lab.recipe("base", presets=presets)
+    claims = "\nclaims: {kept: {difference: test/acc, to: base, at_least: -100}}\n"
+    lab.recipe("ctd", claims, presets=presets)
+    lab.table(TABLE)
+    for preset in ("short", "same"):
+        for seed in range(2):
+            lab.run("base", seed, preset)
+            lab.run("ctd", seed, preset)
+    about = lab.cell(lab.report(preset="short"), 1, "Claims").text
+    assert about == "claims are about digits for 4ep"
+    assert lab.cell(lab.report(preset="same"), 1, "Claims").text.startswith("kept: ")
 
 
 def test_a_claim_about_no_recipe_is_a_fault_of_the_recipe(claim: Any) -> None:
     lab = claim("{difference: test/acc, to: bass, at_least: -1}")
-    lab.run("ctd", 0)
-    from labctl.errors import RecipeError
-
-    with pytest.raises(
-        RecipeError, match=r"recipes/ctd.yaml:\d+:\d+: claims.kept compares"
-    ) as caught:
+    where = r"recipes/ctd.yaml:\d+:\d+: claims.kept.to: no recipe 'bass'"
+    with pytest.raises(RecipeError, match=where) as caught:
         lab.report()
     assert "did you mean 'base'?" in str(caught.value)
 

@@ -1,0 +1,228 @@
+"""Whether the parts of a recipe fit each other: what no block can tell by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from labctl.errors import LabctlError, PluginError, UsageError, did_you_mean
+from labctl.project import Project
+from labctl.registry.card import Dataset, DataSpec, Knob, Places
+from labctl.registry.registry import Registry
+
+from . import catalogue
+from .augment import Augment
+from .check import Check
+from .document import BoundedClaim, Document, ScheduleBlock
+from .schedule import Schedule
+from .selection import Selected, Selection
+from .source import Steps, number
+from .times import Clock, Time, is_mark_name
+
+MOST_STEPS = 10**9
+
+
+def spec_of(check: Check, data: Selected | None, places: Places) -> DataSpec | None:
+    """What the data set says of itself."""
+    if data is None:
+        return None
+    try:
+        spec = data.ask("spec", places, expected=(OSError, ValueError))
+    except PluginError as error:
+        check.plugin(("data",), error)
+    except LabctlError as error:
+        check.report(("data",), f"data: {error.message}", error.hint)
+    except (OSError, ValueError) as error:
+        check.report(("data",), f"data: {error}")
+    else:
+        if isinstance(spec, DataSpec) and "train" in spec.sizes:
+            return spec
+        check.report(("data", "name"), f"data set {data.card.name!r} has no split `train`")
+    return None
+
+
+def check_model(check: Check, architecture: Selected | None, spec: DataSpec) -> None:
+    """Whether the architecture can be trained on this data."""
+    if architecture is None:
+        return
+    try:
+        fault = architecture.ask("fault", spec)
+    except PluginError as error:
+        check.plugin(("model",), error)
+    else:
+        if fault:
+            check.report(("model",), f"model and data do not fit: {fault}")
+
+
+def check_augment(check: Check, augment: Augment, spec: DataSpec) -> None:
+    """Whether images can be augmented as asked."""
+    if augment == Augment():
+        return
+    if spec.inputs != "image":
+        check.report(("data", "augment"), f"{spec.name} has no images to augment", "remove augment")
+        return
+    channels, height, width = spec.shape
+    if augment.crop >= min(height, width):
+        message = f"data.augment.crop {augment.crop} leaves nothing of {height} x {width} pixels"
+        check.report(("data", "augment", "crop"), message, "crops of a few pixels are usual")
+    if augment.policy != "none" and channels not in (1, 3):
+        message = f"policy {augment.policy} is for 1 or 3 channels; {spec.name} has {channels}"
+        check.report(("data", "augment", "policy"), message, "remove policy")
+
+
+def clock_of(check: Check, document: Document, spec: DataSpec) -> Clock | None:
+    """The budget in steps; None after reporting why there is none."""
+    if any(check.is_faulty(*steps) for steps in (("data", "val"), ("batch_size",), ("budget",))):
+        return None
+    total, val, size = spec.sizes["train"], document.data.val, document.batch_size
+    left = total - val
+    if left <= 0:
+        message = f"data.val: {val} of {total} training examples leaves none to train on"
+        check.report(("data", "val"), message, f"val: {total // 10}")
+        return None
+    if size > left:
+        message = f"batch_size {size} exceeds the {left} training examples of {spec.name}"
+        check.report(("batch_size",), message, f"batch_size: {min(64, left)}")
+        return None
+    tokens = spec.tokens_per_item
+    epoch = Clock(0, left // size, tokens * size if tokens else None)
+    try:
+        steps = round(epoch.step(document.budget))
+    except ValueError as error:
+        check.report(("budget",), f"budget: {error}")
+        return None
+    if not 1 <= steps <= MOST_STEPS:
+        message = f"budget {document.budget} is {steps:,} steps of {size} examples"
+        check.report(("budget",), message, f"from 1 to {MOST_STEPS:,} steps can be planned")
+        return None
+    marks = {name: time for name, time in document.marks.items() if time.unit != "mark"}
+    return Clock(steps, epoch.steps_per_epoch, epoch.tokens_per_step, marks)
+
+
+def check_marks(check: Check, document: Document) -> None:
+    """Whether marks can be referred to, and have times of their own."""
+    for name, time in document.marks.items():
+        if not is_mark_name(name):
+            message = f"{name!r} cannot name a mark"
+            check.report(("marks", name), message, "use letters, digits and _")
+        if time.unit == "mark":
+            message = f"mark {name} is another mark, {time}"
+            check.report(("marks", name), message, "give it a time of its own, such as 10%")
+
+
+def check_times(check: Check, document: Document, clock: Clock) -> None:
+    """Whether marks lie within the budget, and lengths can be counted in steps."""
+    for name, time in document.marks.items():
+        if time.unit == "mark":
+            continue
+        step = _step(check, clock, time, ("marks", name))
+        if step is not None and step > clock.steps:
+            message = f"mark {name} is {time}, after the budget of {document.budget} ends"
+            check.report(("marks", name), message, "give it in %, or a longer budget")
+    lengths: dict[Steps, Time | None] = {
+        ("evaluate", "every"): document.evaluate.every,
+        ("evaluate", "tail"): document.evaluate.tail,
+        ("runtime", "log_every"): document.runtime.log_every,
+    }
+    for knob, entry in document.schedules.items():
+        if isinstance(entry, ScheduleBlock):
+            lengths["schedules", knob, "every"] = entry.every
+    for steps, length in lengths.items():
+        if length is not None:
+            _step(check, clock, length, steps)
+
+
+def _step(check: Check, clock: Clock, time: Time, steps: Steps) -> float | None:
+    try:
+        return clock.step(time)
+    except ValueError as error:
+        check.report(steps, f"{'.'.join(map(str, steps))}: {error}")
+        return None
+
+
+def knobs_of(check: Check, parts: list[Selected] | None, spec: DataSpec) -> dict[str, Knob] | None:
+    """Every knob of the parts by name, with the learning rate, which all optimizers have."""
+    if parts is None:
+        return None
+    knobs = {"lr": Knob("lr", 0.0, "learning rate of the optimizer, per step", low=0.0)}
+    for part in parts:
+        try:
+            declared = part.ask("knobs", spec)
+        except PluginError as error:
+            check.plugin(("model",), error)
+            return None
+        for knob in declared:
+            first = knobs.setdefault(knob.name, knob)
+            if first.kind != knob.kind or first.choices != knob.choices:
+                check.report(("model",), f"knob {knob.name!r} is declared twice, in two ways")
+    return knobs
+
+
+def check_schedules(
+    check: Check, selection: Selection, knobs: dict[str, Knob] | None, clock: Clock | None
+) -> None:
+    """Whether every schedule turns a knob, to where it can stand, within the budget."""
+    document, schedules = selection.document, selection.schedules
+    if "lr" not in schedules and not check.is_faulty("schedules", "lr"):
+        hint = "for example `lr: {kind: cosine, peak: 1e-3, warmup: 5%}`"
+        check.report(("schedules", "lr"), "schedules.lr is missing", hint)
+    are_marks_known = clock is not None and not check.is_faulty("marks")
+    for name, schedule in schedules.items():
+        steps: Steps = ("schedules", name)
+        knob = knobs.get(name) if knobs else None
+        if knobs is not None and knob is None:
+            check.report(steps, f"no knob {name!r} to turn", did_you_mean(name, knobs))
+        if schedule is None:
+            continue
+        fault = _fault(check, schedule, clock, steps) if clock and are_marks_known else None
+        if fault is None and knob is not None:
+            fault = next(_misplaced(schedule, knob), None)
+        if fault:
+            check.report(steps, f"schedules.{name}: {fault}", _unquoted(schedule))
+        entry = document.schedules[name]
+        has_every = isinstance(entry, ScheduleBlock) and entry.every is not None
+        if knob is not None and knob.kind == "continuous" and has_every:
+            message = f"schedules.{name}.every: {name} is continuous and follows every step"
+            check.report((*steps, "every"), message, "remove every")
+
+
+def _fault(check: Check, schedule: Schedule, clock: Clock, steps: Steps) -> str | None:
+    try:
+        return schedule.fault(clock)
+    except ValueError as error:
+        return str(error)
+
+
+def _unquoted(schedule: Schedule) -> str:
+    """What to write if a value is the text of a number."""
+    texts = [value for value in schedule.values() if isinstance(value, str)]
+    numbers = [text for text in texts if not isinstance(number(text), str)]
+    return f"write it without quotes: {numbers[0]}" if numbers else ""
+
+
+def _misplaced(schedule: Schedule, knob: Knob) -> Iterator[str]:
+    for value in schedule.values():
+        if fault := knob.fault(value):
+            yield fault
+
+
+def check_measures(check: Check, selection: Selection) -> None:
+    """Whether the measurements can open the model."""
+    architecture = selection.document.model.architecture
+    for name, part in selection.measures.items():
+        if architecture and part and part.card.only_for and architecture not in part.card.only_for:
+            message = f"measurement {name!r} cannot open {architecture}"
+            hint = f"it is for {', '.join(part.card.only_for)}; to take it away: {name}: null"
+            check.report(("measure", name), message, hint)
+
+
+def check_claims(check: Check, registry: Registry, project: Project, document: Document) -> None:
+    """Whether claims are about recipes and data that there are."""
+    for name, claim in document.claims.items():
+        steps: Steps = ("claims", name)
+        if claim.data is not None and claim.data != document.data.name:
+            check.card(registry, Dataset, claim.data, (*steps, "data"))
+        if isinstance(claim, BoundedClaim):
+            try:
+                catalogue.located(project, claim.to.partition("@")[0])
+            except UsageError as error:
+                check.report((*steps, "to"), f"claims.{name}.to: {error.message}", error.hint)
