@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from rich import box
@@ -15,13 +16,23 @@ from labctl.project import Project
 from labctl.recipe.recipe import Recipe
 from labctl.store.run import Run, run_of
 
-console = Console(highlight=False, soft_wrap=True)
+WIDTH = 120
+"""Columns where there is no terminal to ask, as in a pipe."""
+UNBROKEN = ("over training", "run", "name", "key")
+"""Columns that are no use in pieces."""
+
+_terminal = Console()
+console = Console(
+    highlight=False,
+    soft_wrap=True,
+    width=None if _terminal.is_terminal or "COLUMNS" in os.environ else WIDTH,
+)
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in UNBROKEN)
     return table
 
 

@@ -53,6 +53,7 @@ class Slots:
         is_mps = wanted_device == "mps" or (wanted_device == "auto" and sys.platform == "darwin")
         places = len(self.gpus) or (1 if is_mps else cores)
         self.count = max(1, min(jobs or places, plans))
+        self.sharing = -(-self.count // max(1, len(self.gpus)))
         self.threads = 0 if self.gpus else max(1, cores // self.count)
 
     def take(self) -> Slot | None:

@@ -203,6 +203,7 @@ class Supervisor:
         order = {
             "runs": [str(run.folder)],
             "data_roots": [str(root) for root in self.project.data_roots],
+            "workers": self._slots.sharing,
             "threads": threads_of(run) or self.options.threads or self._slots.threads,
         }
         with storage(run.log_path), run.log_path.open("ab") as log:

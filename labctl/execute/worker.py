@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -97,9 +97,14 @@ class Attempt:
     """One attempt at one run: holds its lock, trains it, and writes how it ended."""
 
     def __init__(
-        self, run: Run, roots: tuple[Path, ...], stop: Stop, registry: Registry | None
+        self,
+        run: Run,
+        roots: tuple[Path, ...],
+        stop: Stop,
+        registry: Registry | None,
+        facts: Mapping[str, Any],
     ) -> None:
-        self.run, self.roots, self.stop = run, roots, stop
+        self.run, self.roots, self.stop, self.facts = run, roots, stop, facts
         self.registry = registry or Registry(run.source_path, is_quiet=True)
         self.lock = FileLock(run.lock_path)
         self.training: Training | None = None
@@ -131,9 +136,8 @@ class Attempt:
             places = Places(self.roots)
             assembly = Assembly(plan, self.registry, places)
             write_ledger(self.run, assembly)
-            self.training = Training(
-                self.run, assembly, device, {**device_facts(device), "pid": os.getpid()}
-            )
+            facts = {**device_facts(device), **self.facts, "pid": os.getpid()}
+            self.training = Training(self.run, assembly, device, facts)
 
     def turn(self) -> None:
         """Train a little, or finish."""
@@ -210,13 +214,18 @@ class Attempt:
 
 
 def work(
-    runs: Sequence[Run], roots: tuple[Path, ...], stop: Stop, registry: Registry | None = None
+    runs: Sequence[Run],
+    roots: tuple[Path, ...],
+    stop: Stop,
+    registry: Registry | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> list[Attempt]:
     """Train `runs` in turns until each has ended; those that somebody else has are left out.
 
-    Plugins come from each run's stored code, unless a registry is given.
+    Plugins come from each run's stored code, unless a registry is given. `facts` are journalled
+    with those of the device.
     """
-    attempts = [Attempt(run, roots, stop, registry) for run in runs]
+    attempts = [Attempt(run, roots, stop, registry, facts or {}) for run in runs]
     attempts = [attempt for attempt in attempts if attempt.claim()]
     for attempt in attempts:
         attempt.begin()
@@ -234,7 +243,8 @@ def main(arguments: Sequence[str]) -> int:
     stop = Stop()
     stop.catch_signals()
     roots = tuple(Path(root) for root in order["data_roots"])
-    attempts = work([Run(Path(folder)) for folder in order["runs"]], roots, stop)
+    runs = [Run(Path(folder)) for folder in order["runs"]]
+    attempts = work(runs, roots, stop, facts={"workers": order["workers"]})
     if not attempts:
         return TAKEN
     return 0 if all(attempt.status in (Status.DONE, Status.STOPPED) for attempt in attempts) else 3

@@ -65,13 +65,16 @@ class Conditions(Config):
     """How steps were executed, where there is a choice."""
     replicas: int = 1
     """Runs trained together in one process."""
+    workers: int = 1
+    """Processes that shared the device, as far as their supervisor knew."""
 
     def __str__(self) -> str:
         name = self.device_name or self.device or "unknown hardware"
         threads = f", {self.threads} threads" if self.threads and self.device == "cpu" else ""
         together = f", {self.replicas} runs together" if self.replicas > 1 else ""
         engine = f", {self.engine}" if self.engine else ""
-        return f"{name}{threads}, torch {self.torch or 'unknown'}{engine}{together}"
+        shared = f", {self.workers} workers" if self.workers > 1 else ""
+        return f"{name}{threads}{shared}, torch {self.torch or 'unknown'}{engine}{together}"
 
 
 class Provenance(Config):
