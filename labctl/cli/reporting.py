@@ -30,6 +30,9 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write to a file instead.")
     ] = None,
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Also keep the table in MLflow, beside its runs.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
 ) -> None:
     """Print a table of recipes/tables/: means over seeds, and what qualifies them."""
@@ -48,6 +51,14 @@ def report(
     else:
         write_text(out, text + "\n")
         typer.echo(f"wrote {out}")
+    if mlflow:
+        from labctl.track.tables import keep_table
+
+        groups = [group for row in grid.rows for group in row.facts["groups"]]
+        name = f"{grid.name}@{preset}" if preset else grid.name
+        texts = {f"{name}.md": render(grid, "markdown"), f"{name}.json": render(grid, "json")}
+        kept = keep_table(project, groups, texts)
+        typer.echo(f"kept in MLflow with {kept} groups of runs", err=True)
 
 
 def bundle(
