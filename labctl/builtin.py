@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from labctl.data import digits, own, published
 from labctl.recipe import schedule
@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from labctl.train.learner import Learner, LearnerParts, Term
 
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
 class AdamWConfig(Config):
     """Moments of AdamW."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Share, Share] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
 
 
@@ -37,6 +40,12 @@ class SGDConfig(Config):
 
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _check_nesterov(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum, such as momentum: 0.9")
+        return self
 
 
 class CrossEntropyConfig(Config):

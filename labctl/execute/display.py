@@ -33,10 +33,13 @@ class Watched:
         self.latest: dict[str, float] = {}
         self.seconds_per_step: float | None = None
         self.news: list[str] = []
+        self._since = time.time()
 
     def refresh(self) -> None:
         """Read what is new."""
         progress = self.run.progress
+        if float(progress.get("time", 0.0)) < self._since:
+            progress = {}  # of an earlier attempt
         self.step = int(progress.get("step", self.step))
         self.seconds_per_step = progress.get("seconds_per_step") or self.seconds_per_step
         for record in self.follower.new():

@@ -9,7 +9,7 @@ from labctl.registry.registry import Registry
 from labctl.store.run import run_of
 
 from .provenance import Provenance
-from .supervisor import Job, Outcome
+from .supervisor import Job, Outcome, outcome_of
 from .worker import Stop, work
 
 
@@ -19,8 +19,10 @@ def carry_out_inline(project: Project, registry: Registry, jobs: Sequence[Job]) 
     outcomes = []
     for job in jobs:
         run = run_of(project, job.plan)
+        if run.status.is_final and not run.needs(job.plan):
+            outcomes.append(Outcome(run, run.status, was_skipped=True))
+            continue
         provenance.store(run, job.plan, job.recipe)
         attempts = work([run], project.data_roots, Stop(), registry=registry)
-        message = str((run.end or {}).get("message", ""))
-        outcomes.append(Outcome(run, run.status, was_skipped=not attempts, message=message))
+        outcomes.append(outcome_of(run, job.plan, was_skipped=not attempts))
     return outcomes

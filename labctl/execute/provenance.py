@@ -51,9 +51,11 @@ def _git(folder: Path, *arguments: str) -> str | None:
 def _untracked_patch(root: Path) -> Iterable[str]:
     listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z") or ""
     for name in listed.split("\0"):
+        path = root / name
         if (
             name.endswith((".py", ".yaml", ".yml", ".toml"))
-            and (root / name).stat().st_size < 200_000
+            and path.is_file()  # not the dangling link by which an editor locks a file
+            and path.stat().st_size < 200_000
         ):
             yield _git(root, "diff", "--no-index", "--", "/dev/null", name) or ""
 
@@ -65,15 +67,22 @@ def repository(recipe: Path) -> tuple[dict[str, Any], str]:
     if not top or not top.strip():
         return {}, ""
     root = Path(top.strip())
-    patch = (_git(root, "diff", "HEAD", "--binary") or "") + "".join(_untracked_patch(root))
+    tracked = _git(root, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-color")
+    patch = tracked or ""
+    for part in _untracked_patch(root):
+        patch += part
+        if len(patch) > PATCH_LIMIT:
+            break
     facts = {
         "commit": (_git(root, "rev-parse", "HEAD") or "").strip(),
         "branch": (_git(root, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
         "remote": (_git(root, "config", "--get", "remote.origin.url") or "").strip(),
-        "is_dirty": bool(patch),
+        "is_dirty": tracked is None or bool(patch),
     }
+    if tracked is None:
+        facts["patch_left_out"] = "git could not compare with a commit, or took too long"
     if len(patch) > PATCH_LIMIT:
-        facts["patch_left_out"] = f"{len(patch)} bytes"
+        facts["patch_left_out"] = f"more than {PATCH_LIMIT} bytes"
         patch = ""
     return facts, patch
 
@@ -124,11 +133,20 @@ class Provenance:
         if name == BUILTIN or target.exists():
             return
         folder = self.registry.load(name).plugin.folder
+        partial = run.folder / f"source.{name}.{os.getpid()}.partial"
         with storage(target):
+            shutil.rmtree(partial, ignore_errors=True)
             if folder.is_file():
-                target.mkdir(parents=True)
-                shutil.copy2(folder, target / "__init__.py")
+                partial.mkdir(parents=True)
+                shutil.copy2(folder, partial / "__init__.py")
             else:
                 # Without its tests: pytest would find them again below every run.
                 ignored = shutil.ignore_patterns("__pycache__", "*.pyc", *TESTS)
-                shutil.copytree(folder, target, ignore=ignored)
+                shutil.copytree(folder, partial, ignore=ignored)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                partial.rename(target)
+            except OSError:
+                shutil.rmtree(partial, ignore_errors=True)
+                if not target.exists():  # else another labctl was faster
+                    raise

@@ -104,6 +104,8 @@ class Supervisor:
         self._waiting: list[Job] = []
         self._active: list[_Active] = []
         self._signal = 0
+        self._signals = 0
+        self._heeded = False
         self._stopping = False
         self._too_long = ""
 
@@ -117,7 +119,7 @@ class Supervisor:
         unique = list({job.plan.key: job for job in jobs}.values())
         for job in unique:
             run = run_of(self.project, job.plan)
-            if run.status.is_final and _has_all(run, job.plan):
+            if run.status.is_final and not run.needs(job.plan):
                 self.outcomes[job.plan.key] = Outcome(run, run.status, was_skipped=True)
             else:
                 self._waiting.append(job)
@@ -133,6 +135,13 @@ class Supervisor:
             raise Interrupted(self._signal)
         return [self.outcomes[job.plan.key] for job in unique]
 
+    def _leave_waiting(self) -> None:
+        """Begin no more runs."""
+        for job in self._waiting:
+            run = run_of(self.project, job.plan)
+            self.outcomes[job.plan.key] = Outcome(run, run.status, message="not begun")
+        self._waiting.clear()
+
     def _train(self) -> None:
         provenance = Provenance(self.registry)
         for job in self._waiting:
@@ -145,8 +154,9 @@ class Supervisor:
             stack.enter_context(self.display)
             feed = self._feed() if self.options.track else None
             while self._waiting or self._active:
+                self._heed_signals()
+                self._settle()  # before others begin: a failure may mean that none shall
                 self._start_waiting()
-                self._settle()
                 self.display.refresh([active.watched for active in self._active])
                 self._check_patience()
                 time.sleep(POLL_SECONDS)
@@ -154,15 +164,20 @@ class Supervisor:
                 self._finish_feed(feed)
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
+        """Acted on between two polls: a worker that is just being started is in the list then."""
+        self._signal = self._signal or number
+        self._signals += 1
+
+    def _heed_signals(self) -> None:
         """First signal: ask every worker to stop. Second: end them; their checkpoints remain."""
-        if self._signal:
+        if self._signals > 1:
             self._kill_all()
-        else:
-            self._signal = number
+        elif self._signals and not self._heeded:
+            self._heeded = True
+            self._stop_all()
             self.display.say(
                 "stopping: each run writes a checkpoint first; once more to end them at once"
             )
-            self._stop_all()
 
     def _stop_all(self) -> None:
         self._stopping = True
@@ -178,8 +193,10 @@ class Supervisor:
 
     def _start_waiting(self) -> None:
         if self._stopping:
-            self._waiting.clear()
+            self._leave_waiting()
         for job in list(self._waiting):
+            if self._signals:
+                return
             run = run_of(self.project, job.plan)
             if run.status is Status.RUNNING:
                 self._waiting.remove(job)
@@ -236,14 +253,17 @@ class Supervisor:
             self._close(active, run)
 
     def _close(self, active: _Active, run: Run) -> None:
-        status = run.status
-        message = str((run.end or {}).get("message", ""))
+        outcome = outcome_of(run, active.watched.plan)
+        status, message = outcome.status, outcome.message
+        log = self.project.shown(run.log_path)
         if status in (Status.LOST, Status.PENDING):
-            status = Status.LOST
-            log = self.project.shown(run.log_path)
-            message = f"the worker died without a word ({_how_died(active)}); its log: {log}"
+            if self._stopping:
+                message = f"ended as it was asked to ({_how_died(active)})"
+            else:
+                status = Status.LOST
+                message = f"the worker died without a word ({_how_died(active)}); its log: {log}"
         elif status is Status.FAILED:
-            message += f"\n  log: {self.project.shown(run.log_path)}"
+            message += f"\n  log: {log}"
         self.outcomes[run.plan.key] = Outcome(run, status, message=message)
         self.display.ended(active.watched, status, message)
         if self.options.fail_fast and status in (Status.FAILED, Status.LOST):
@@ -304,35 +324,38 @@ class _Signals:
         self.numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __enter__(self) -> None:
-        self.before = {number: signal.signal(number, self.handler) for number in self.numbers}  # type: ignore[arg-type] # checked by use
+        # What is ignored already stays so: that is how nohup keeps a command alive.
+        heard = [n for n in self.numbers if signal.getsignal(n) is not signal.SIG_IGN]
+        self.before = {number: signal.signal(number, self.handler) for number in heard}  # type: ignore[arg-type] # checked by use
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
 
-def _has_all(run: Run, plan: Plan) -> bool:
-    """Whether every measurement of the plan has been taken; a diverged run has none to take."""
-    if run.status is not Status.DONE:
-        return True
-    return all(
-        (run.folder / "measurements" / part.name / "values.json").exists() for part in plan.measures
-    )
+def outcome_of(run: Run, plan: Plan, *, was_skipped: bool = False) -> Outcome:
+    """How `run` stands now, as far as `plan` is concerned: without a measurement that it asks for,
+    a trained run has not answered it."""
+    status = run.status
+    message = str((run.end or {}).get("message", ""))
+    if status is Status.DONE and run.needs(plan):
+        status, message = Status.FAILED, message or "trained, but not measured: run it again"
+    return Outcome(run, status, was_skipped, message)
 
 
 def threads_of(run: Run) -> int:
     """Threads of the run's first attempt: a resumed run computes as it began, bit for bit."""
-    for path in segments(run.folder)[:1]:
+    for path in segments(run.folder):
         try:
             first = json.loads(path.read_bytes().split(b"\n", 1)[0])
         except (OSError, ValueError):
-            return 0
+            continue  # killed before it had begun
         return int(first.get("threads", 0)) if first.get("device") == "cpu" else 0
     return 0
 
 
 def _how_died(active: _Active) -> str:
     code = active.process.returncode if active.process is not None else None
-    if code is None:
+    if code in (None, TAKEN):
         return "it belonged to another labctl"
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -45,8 +45,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.reason = ""
-        self._looked = 0.0
-        self._asked = False
+        self._looked: dict[Path, float] = {}
 
     def catch_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -56,13 +55,14 @@ class Stop:
         self.reason = signal.Signals(number).name
 
     def asked(self, run: Run) -> bool:
+        """A signal means every run of the worker, a file the one that it lies beside."""
         if self.reason:
             return True
-        if time.monotonic() - self._looked > 0.2:
-            self._looked = time.monotonic()
-            if run.stop_path.exists():
-                self.reason = "stop requested"
-        return bool(self.reason)
+        now = time.monotonic()
+        if now - self._looked.get(run.folder, 0.0) > 0.2:
+            self._looked[run.folder] = now
+            return run.stop_path.exists()
+        return False
 
 
 def device_facts(device: torch.device) -> dict[str, Any]:
@@ -109,6 +109,9 @@ class Attempt:
         self.lock = FileLock(run.lock_path)
         self.training: Training | None = None
         self.status: Status | None = None
+        self.done: dict[str, Any] | None = None
+        """How the run ended, if this attempt only adds measurements: whatever becomes of them, the
+        run stays DONE."""
         self._noted = 0.0
 
     def claim(self) -> bool:
@@ -116,18 +119,18 @@ class Attempt:
         if not self.lock.acquire(timeout_s=1.0):
             return False
         end = self.run.end
-        if end and Status(end["status"]).is_final and not self._lacks_measurements():
-            self.lock.release()
-            return False
-        self.run.end_path.unlink(missing_ok=True)
+        if end and Status(end["status"]).is_final:
+            if not self.run.needs(self.run.plan):
+                self.lock.release()
+                return False
+            self.done = end
+        else:
+            self.run.end_path.unlink(missing_ok=True)
         self.run.stop_path.unlink(missing_ok=True)
+        for pattern in ("*.pt*.partial", "*.npz.*.partial"):  # of a worker killed as it wrote
+            for path in self.run.folder.glob(pattern):
+                path.unlink(missing_ok=True)
         return True
-
-    def _lacks_measurements(self) -> bool:
-        folder = self.run.folder / "measurements"
-        return any(
-            not (folder / part.name / "values.json").exists() for part in self.run.plan.measures
-        )
 
     def begin(self) -> None:
         with self._ending():
@@ -145,8 +148,9 @@ class Attempt:
         assert training is not None
         with self._ending():
             if self.stop.asked(self.run):
-                training.checkpoint()
-                self._end(Status.STOPPED, self.stop.reason)
+                if not (training.is_trained and self.run.weights_path.exists()):
+                    training.checkpoint()
+                self._end(Status.STOPPED, self.stop.reason or "stop requested")
             elif training.is_trained:
                 if not self.run.weights_path.exists():
                     training.checkpoint()
@@ -185,16 +189,16 @@ class Attempt:
             if self.training is not None:
                 step = self.training.step
                 self.training.end(status, message)
-            write_json(
-                self.run.end_path,
-                {
-                    "status": status,
-                    "step": step,
-                    "message": message,
-                    "code": code,
-                    "time": time.time(),
-                },
-            )
+            end = {
+                "status": status,
+                "step": step,
+                "message": message,
+                "code": code,
+                "time": time.time(),
+            }
+            if self.done is not None and status is not Status.DONE:
+                end = {**self.done, "message": f"measuring {status}: {message}"}
+            write_json(self.run.end_path, end)
         except EnvironmentProblem as error:
             print(error, file=sys.stderr)
         self.status = status

@@ -62,9 +62,14 @@ class JournalWriter:
             **fields,
         )
 
-    def close(self) -> None:
+    def sync(self) -> None:
+        """Wait until the disk has every record: they outlast the machine, not only the process."""
         with storage(self.path):
             os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self.sync()
+        with storage(self.path):
             self._file.close()
 
 

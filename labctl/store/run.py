@@ -103,6 +103,8 @@ class Run:
             return Status.RUNNING
         if end := self.end:
             return Status(end["status"])
+        if is_held(self.lock_path):  # a worker took it between the two looks
+            return Status.RUNNING
         return Status.LOST if segments(self.folder) else Status.PENDING
 
     @property
@@ -114,6 +116,17 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return dict(end)
+
+    def needs(self, plan: Plan) -> bool:
+        """Whether `plan` asks for work that has not ended here: training, or, of a trained run,
+        measurements. A diverged run has none to take."""
+        end = self.end
+        if end is None or not Status(end["status"]).is_final:
+            return True
+        folder = self.folder / "measurements"
+        return Status(end["status"]) is Status.DONE and any(
+            not (folder / part.name / "values.json").exists() for part in plan.measures
+        )
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import IO, Any, BinaryIO, cast
 import torch
 
 from labctl.errors import RunError
-from labctl.store.atomic import write_atomic
+from labctl.store.atomic import storage, write_atomic
 
 _TRAILER = struct.Struct("<8sQI")
 _MAGIC = b"labctl\0\1"
@@ -41,9 +41,14 @@ def save(path: Path, state: dict[str, Any]) -> None:
         torch.save(state, cast("IO[bytes]", summed))
         file.write(_TRAILER.pack(_MAGIC, summed.size, summed.crc))
 
-    if path.exists():
-        path.replace(_previous(path))
-    write_atomic(path, write)
+    # Written before anything is renamed: the one at `path` may be damaged, and `.previous` the only
+    # whole one.
+    fresh = path.with_name(path.name + ".new")
+    write_atomic(fresh, write)
+    with storage(path):
+        if path.exists():
+            path.replace(_previous(path))
+        fresh.replace(path)
 
 
 def load(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
@@ -73,8 +78,8 @@ def load(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
 
 def discard(path: Path) -> None:
     """Remove the checkpoints of a run that is done."""
+    _previous(path).unlink(missing_ok=True)  # first: alone it would be taken for the newest
     path.unlink(missing_ok=True)
-    _previous(path).unlink(missing_ok=True)
 
 
 def _previous(path: Path) -> Path:

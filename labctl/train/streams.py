@@ -26,4 +26,10 @@ def stream(seed: int, use: str, *index: int) -> torch.Generator:
 def seed_global(seed: int, use: str, *index: int) -> None:
     """Seed torch's own generators, on every device: those that dropout and initialisation draw
     from."""
-    torch.manual_seed(seed_of(seed, use, *index))
+    value = seed_of(seed, use, *index)
+    # As torch.manual_seed does, which where CUDA sleeps formats a stack trace at each call.
+    torch.default_generator.manual_seed(value)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(value)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(value)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from labctl.data.batches import Batches
 from labctl.data.examples import Batch
@@ -24,6 +23,7 @@ from labctl.store.run import Run
 
 from . import checkpoint
 from .assembly import Assembly
+from .average import Average
 from .evaluation import Evaluation, evaluate
 from .learner import Metrics
 from .measuring import take_measurements
@@ -61,7 +61,9 @@ class Training:
         self.learner = assembly.learner(self.model, self.objective, self.optimizer, self.arithmetic)
         self.board = assembly.board(device, self.arithmetic.dtype)
         self.splits = assembly.splits(device)
-        self.average = self._averaged()
+        self.average = Average(self.model, self.work.ema.decay) if self.work.ema else None
+        self._modules = list(self.model.modules())
+        self._phases = {phase.start: phase for phase in self.work.phases()}
         self.window = Window()
         self.step = 0
         self._order: tuple[int, Tensor] | None = None
@@ -69,17 +71,13 @@ class Training:
         self._latest_rate: float | None = None
         self._evaluated: tuple[int, dict[str, Evaluation]] = (-1, {})
         faults = self._restore()
+        if not self.is_trained:
+            self._forget_results()
         self.journal = self._begin(facts, faults)
         self._saved_at = time.monotonic()
 
-    def _averaged(self) -> AveragedModel | None:
-        if self.work.ema is None:
-            return None
-        averaging = get_ema_multi_avg_fn(self.work.ema.decay)
-        return AveragedModel(self.model, multi_avg_fn=averaging, use_buffers=True)
-
     def _begin(self, facts: Mapping[str, Any], faults: list[str]) -> JournalWriter:
-        attempt = len(segments(self.run.folder)) + 1
+        attempt = max((int(path.stem) for path in segments(self.run.folder)), default=0) + 1
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         journal = JournalWriter(
             self.run.folder, attempt, self.step, {**facts, "parameters": parameters}
@@ -119,7 +117,8 @@ class Training:
 
     def _one_step(self) -> Metrics:
         seed_global(self.work.seed, "dropout", self.step)
-        self.model.train()
+        if not all(module.training for module in self._modules):  # much cheaper than to call it
+            self.model.train()
         return self.learner.step(self._batch(), self.board.at(self.step))
 
     def _batch(self) -> Batch:
@@ -156,7 +155,7 @@ class Training:
 
     def _note_phase(self) -> None:
         """At the first step of a phase: what its structural knobs come to."""
-        phase = next((phase for phase in self.work.phases() if phase.start == self.step), None)
+        phase = self._phases.get(self.step)
         if phase is None:
             return
         self.journal.record(
@@ -261,6 +260,7 @@ class Training:
             "window": self.window.state_dict(),
             "first": self._first,
         }
+        self.journal.sync()  # nothing before this step is ever written again
         checkpoint.save(self.run.checkpoint_path, state)
         self.journal.record("checkpoint", self.step)
         self._saved_at = time.monotonic()
@@ -292,6 +292,12 @@ class Training:
             self.average.module.load_state_dict(weights)
         self.step = self.work.steps
         self._evaluated = (self.step, {})
+
+    def _forget_results(self) -> None:
+        """What an earlier attempt left that got further than the checkpoint this one begins at."""
+        self.run.weights_path.unlink(missing_ok=True)
+        for path in self.run.folder.glob("measurements/*/values.json"):
+            path.unlink(missing_ok=True)
 
     def finish(self) -> None:
         """Final evaluation if a restart lost it, predictions, measurements, weights."""

@@ -28,6 +28,13 @@ def test_the_stream_of_a_use_is_pinned() -> None:
     assert seed_of(42, "dropout", 7) == 3803059556129463798
 
 
+def test_seeding_does_what_torch_does() -> None:
+    seed_global(42, "dropout", 7)
+    state = torch.get_rng_state()
+    torch.manual_seed(3803059556129463798)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_dropout_follows_the_global_stream() -> None:
     x = torch.ones(100)
     seed_global(3, "dropout", 5)
