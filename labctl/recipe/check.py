@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails, to_jsonable_python
+from pydantic_core import ErrorDetails
 
 from labctl.errors import PluginError, Problem, did_you_mean
 from labctl.registry.card import Card
@@ -18,6 +18,7 @@ from labctl.registry.registry import Loaded, Registry
 
 from .form import Found, field_at, fields_at
 from .source import Node, Steps
+from .times import Time
 from .wording import hint_for, sentence, shown
 
 C = TypeVar("C", bound=Card)
@@ -190,7 +191,9 @@ def _default(found: Found | None) -> str:
     """A value that would work, where nothing else is known of a field."""
     if found is None or found.info.is_required():
         return ""
-    default = to_jsonable_python(found.info.get_default(call_default_factory=True))
+    default = found.info.get_default(call_default_factory=True)
+    if isinstance(default, Time):
+        return f"its default is {default}"
     return f"its default is {shown(default)}" if isinstance(default, str | int | float) else ""
 
 

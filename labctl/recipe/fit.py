@@ -14,7 +14,7 @@ from .augment import Augment
 from .check import Check
 from .document import BoundedClaim, Document, ScheduleBlock
 from .schedule import Schedule
-from .selection import Selected, Selection
+from .selection import UNNAMED, Selected, Selection
 from .source import Steps, number
 from .times import Clock, Time, is_mark_name
 
@@ -209,7 +209,9 @@ def check_measures(check: Check, selection: Selection) -> None:
     """Whether the measurements can open the model."""
     architecture = selection.document.model.architecture
     for name, part in selection.measures.items():
-        if architecture and part and part.card.only_for and architecture not in part.card.only_for:
+        if part is None or not part.card.only_for or architecture == UNNAMED:
+            continue
+        if architecture not in part.card.only_for:
             message = f"measurement {name!r} cannot open {architecture}"
             hint = f"it is for {', '.join(part.card.only_for)}; to take it away: {name}: null"
             check.report(("measure", name), message, hint)

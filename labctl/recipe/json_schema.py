@@ -57,6 +57,12 @@ class _Generate(GenerateJsonSchema):
                 made["properties"][alias].setdefault("description", text)
         return made
 
+    def dict_schema(self, schema: core_schema.DictSchema) -> Schema:
+        made = super().dict_schema(schema)
+        if "patternProperties" in made:
+            made["additionalProperties"] = False
+        return made
+
     def encode_default(self, dft: Any) -> Any:
         return str(dft) if isinstance(dft, Time) else super().encode_default(dft)
 

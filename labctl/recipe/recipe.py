@@ -19,16 +19,16 @@ from . import catalogue, fit
 from .check import Check
 from .document import Document
 from .schedule import Schedule
-from .selection import Selected, Selection
+from .selection import UNNAMED, Selected, Selection
 from .source import Node, Steps
 from .times import Clock, Time
 
 __all__ = ["Recipe", "Selected", "load"]
 
 _STAND_INS: dict[str, Any] = {
-    "data": {"name": ""},
-    "model": {"architecture": ""},
-    "optimizer": {"kind": ""},
+    "data": {"name": UNNAMED},
+    "model": {"architecture": UNNAMED},
+    "optimizer": {"kind": UNNAMED},
     "batch_size": 1,
     "budget": "1step",
     "schedules": {},
@@ -129,9 +129,13 @@ def _found(part: Selected | None) -> Selected:
     return part
 
 
-def _budget(plain: Node) -> str | None:
-    budget = plain.get("budget")
-    return str(Time.parse(budget.value)) if budget and isinstance(budget.value, str) else None
+def _budget(tree: Node) -> str:
+    """The budget that a tree names; empty if none, or none that can be read."""
+    budget = tree.get("budget")
+    try:
+        return str(Time.parse(budget.value)) if budget else ""
+    except ValueError:  # a preset or an override has replaced it
+        return ""
 
 
 def _data_name(tree: Node) -> str:

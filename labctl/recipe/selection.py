@@ -26,6 +26,9 @@ from .document import Block, Document, ScheduleBlock
 from .schedule import Constant, Schedule
 from .source import Steps
 
+UNNAMED = "\0"
+"""For a name that is missing, which was reported; no YAML can hold it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Selected:
@@ -104,7 +107,7 @@ class Selection:
         named_at: Steps,
         block: BaseModel | None = None,
     ) -> Selected | None:
-        if not name:  # reported already
+        if name == UNNAMED:
             return None
         found = self.check.card(self.registry, kind, name, named_at, self.near)
         if found is None:

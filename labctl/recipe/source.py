@@ -27,7 +27,7 @@ _DIGITS = r"(?:0|[1-9]\d*|[1-9]\d{0,2}(?:_\d{3})+)"
 _INTEGER = re.compile(rf"[+-]?{_DIGITS}")
 _NUMBER = re.compile(rf"[+-]?(?:{_DIGITS}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 _NOT_FINITE = re.compile(r"[+-]?\.(?:inf|nan)", re.IGNORECASE)
-_NORWAY = {"yes", "no", "on", "off", "y", "n"}
+_NORWAY = {"yes", "no", "on", "off"}
 _TRUTHS = {"true": True, "false": False}
 _NULLS = {"", "~", "null"}
 
