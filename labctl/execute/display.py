@@ -53,11 +53,12 @@ class Watched:
                 self.news.append(f"{self.plan.name}  {record['message']}")
 
     def _evaluated(self, step: int, values: Mapping[str, float]) -> str:
-        shown = "  ".join(
-            f"{name} {_shown(name, value)}"
-            for name, value in values.items()
-            if name.count("/") == 1
-        )
+        """What an evaluation gave; of a measurement only that it was taken."""
+        splits = [name for name in values if name.startswith(("val/", "test/"))]
+        if not splits:
+            taken = ", ".join(dict.fromkeys(name.split("/")[0] for name in values))
+            return f"{self.plan.name}  {self.epoch(step)}  measured {taken}"
+        shown = "  ".join(f"{n} {_shown(n, values[n])}" for n in splits if n.count("/") == 1)
         return f"{self.plan.name}  {self.epoch(step)}  {shown}{self._knobs()}"
 
     def epoch(self, step: int) -> str:

@@ -1,0 +1,68 @@
+"""What a user reads while runs train."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from labctl.execute.display import Bars, Lines, Watched
+from labctl.execute.duration import lasting
+from labctl.store.journal import JournalWriter
+from labctl.store.run import Run
+from labctl.store.status import Status
+
+
+def planned(lab: Any) -> Run:
+    job, run = lab.jobs("tiny", "seeds=[1]")[0], lab.runs("tiny", "seeds=[1]")[0]
+    run.create(job.plan, {})
+    return run
+
+
+def test_lines_tell_evaluations_once_and_measurements_by_name(lab: Any) -> None:
+    run = planned(lab)
+    out = io.StringIO()
+    lines = Lines(Console(file=out))
+    watched = Watched(run)
+    lines.began(watched)
+    journal = JournalWriter(run.folder, 1, 0, {})
+    journal.metrics(44, {"train/loss": 2.0, "knob/token_drop": 0.0}, seconds=1.0, steps=44)
+    journal.metrics(88, {"test/acc": 0.5, "test/loss": 1.25, "test/as_trained/acc": 0.4})
+    journal.metrics(264, {"maps/entropy": 3.0, "maps/kept": 41.0})
+    for _ in range(3):
+        lines.refresh([watched])
+    lines.ended(watched, Status.DONE, "")
+    journal.close()
+    told = out.getvalue().splitlines()
+    assert told[0].startswith("tiny seed=1  begins: 264 steps, key ")
+    assert told[1:] == [
+        "tiny seed=1  ep 2/6  test/acc 50.00%  test/loss 1.25  token_drop 0",
+        "tiny seed=1  ep 6/6  measured maps",
+        "tiny seed=1  DONE",
+    ]
+
+
+def test_bars_show_loss_accuracy_knobs_pace_and_time_left(lab: Any, tmp_path: Path) -> None:
+    run = planned(lab)
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=160)
+    watched = Watched(run)
+    journal = JournalWriter(run.folder, 1, 0, {})
+    with Bars(console) as bars:
+        bars.began(watched)
+        values = {"train/loss": 2.0, "train/acc": 0.25, "knob/token_drop": 0.0}
+        journal.metrics(132, values, seconds=6.6, steps=132)
+        watched.seconds_per_step = 0.05
+        bars.refresh([watched])
+        assert watched.summary == "loss 2  acc 25.00%  640 img/s  7s left  token_drop 0.0625"
+        bars.ended(watched, Status.DIVERGED, "loss stopped being finite")
+    journal.close()
+    assert "DIVERGED" in out.getvalue() and "loss stopped being finite" in out.getvalue()
+
+
+def test_lengths_of_time() -> None:
+    assert [lasting(s) for s in (0.4, 59.6, 61, 3599, 20580)] == [
+        "0s", "1m 00s", "1m 01s", "59m 59s", "5h 43m",
+    ]  # fmt: skip
