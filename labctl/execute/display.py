@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
 from labctl.store.run import Run
 from labctl.store.status import Status
@@ -202,12 +203,9 @@ class Bars:
     def ended(self, watched: Watched, status: Status, message: str) -> None:
         watched.refresh()
         self.progress.remove_task(self._tasks.pop(watched.plan.key))
-        colour = COLOUR.get(status, "white")
-        detail = message or watched.summary
-        self.progress.console.print(
-            f"[{colour}]{status:<9}[/] {watched.plan.name}  ", end="", highlight=False
-        )
-        self.say(detail)
+        word = (f"{status:<9}", COLOUR.get(status, "white"))
+        line = Text.assemble(word, f" {watched.plan.name}  {message or watched.summary}")
+        self.progress.console.print(line, soft_wrap=True)
 
     def refresh(self, watched: list[Watched]) -> None:
         for one in watched:
