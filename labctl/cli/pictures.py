@@ -24,6 +24,7 @@ UNBROKEN = ("over training", "run", "name", "key")
 _terminal = Console()
 console = Console(
     highlight=False,
+    emoji=False,
     soft_wrap=True,
     width=None if _terminal.is_terminal or "COLUMNS" in os.environ else WIDTH,
 )

@@ -30,7 +30,9 @@ MOST_SEEDS = 1000
 class Block(BaseModel):
     """A part of a recipe whose remaining fields belong to the card that it names."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="allow", frozen=True, defer_build=True, strict=True, allow_inf_nan=False
+    )
 
     def options(self) -> dict[str, Any]:
         """The card's own fields."""

@@ -14,6 +14,7 @@ class Config(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
+        defer_build=True,  # validators are made when first used: reading verbs use few
         strict=True,
         allow_inf_nan=False,
         populate_by_name=True,

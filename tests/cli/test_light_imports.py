@@ -1,0 +1,78 @@
+"""Reading verbs answer at once: they import none of the heavy libraries."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from statistics import median
+from typing import Any
+
+import pytest
+
+HEAVY = (
+    "torch", "torchvision", "mlflow", "optuna", "scipy", "matplotlib", "fvcore", "sklearn",
+    "pandas",
+)  # fmt: skip
+RUNNER = """
+import sys
+from labctl.cli.main import main
+sys.argv = ["labctl", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as stop:
+    code = stop.code or 0
+heavy = sorted(name for name in {heavy!r} if name in sys.modules)
+print("\\nheavy:", ",".join(heavy), "code:", code)
+"""
+LIGHT = (
+    ("--help",),
+    ("run", "--help"),
+    ("validate", "tiny"),
+    ("plan", "tiny"),
+    ("ls",),
+    ("ls", "architectures"),
+    ("show", "ctd_gamma1.5"),
+    ("status",),
+    ("schema",),
+    ("data",),
+    ("report", "--table", "main"),
+    ("logs", "--help"),
+)
+
+
+@pytest.mark.parametrize("verb", LIGHT, ids=" ".join)
+def test_a_light_verb_imports_nothing_heavy(lab: Any, verb: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER.format(heavy=HEAVY), *verb],
+        cwd=lab.root,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.splitlines()[-1] == "heavy:  code: 0", done.stdout[-300:] + done.stderr
+
+
+@pytest.mark.slow
+def test_reading_verbs_take_a_small_multiple_of_their_libraries(lab: Any) -> None:
+    """Three times was aimed at. What reads recipes takes a little more: pydantic loads the better
+    part of its own weight when a model is first defined, which the bare import does not do.
+
+    Measured in one run, by turns: the machine's own speed cancels.
+    """
+
+    def seconds(*command: str) -> float:
+        began = time.perf_counter()
+        subprocess.run(command, cwd=lab.root, capture_output=True, timeout=60, check=True)
+        return time.perf_counter() - began
+
+    bare = (sys.executable, "-c", "import typer, pydantic, rich, yaml")
+    labctl = (sys.executable, "-m", "labctl")
+    bounds = {"--help": 3, "status": 3, "ls": 4, "validate tiny": 4, "plan tiny": 4}
+    taken: dict[str, list[float]] = {"bare": [], **{verb: [] for verb in bounds}}
+    for _ in range(7):
+        taken["bare"].append(seconds(*bare))
+        for verb in bounds:
+            taken[verb].append(seconds(*labctl, *verb.split()))
+    ratios = {verb: median(taken[verb]) / median(taken["bare"]) for verb in bounds}
+    assert all(ratios[verb] < bound for verb, bound in bounds.items()), ratios

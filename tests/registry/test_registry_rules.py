@@ -1,0 +1,92 @@
+"""Who brings a card, and what happens when that goes wrong."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from labctl.errors import PluginError
+from labctl.registry import registry as room
+from labctl.registry.card import Architecture, Dataset
+from labctl.registry.digest import code_digest
+from labctl.registry.registry import Registry
+
+CARD = (
+    "from labctl.api import Architecture\n"
+    "cards = (Architecture(name={name!r}, build=lambda config, spec: None),)\n"
+)
+
+
+def plugin(root: Path, folder: str, text: str) -> Path:
+    path = root / "plugins" / folder
+    path.mkdir(parents=True)
+    (path / "__init__.py").write_text(text, encoding="utf-8")
+    return path
+
+
+def test_nothing_is_imported_until_it_is_named(tmp_path: Path) -> None:
+    plugin(tmp_path, "quiet_one", CARD.format(name="quiet_one"))
+    plugin(tmp_path, "loud_one", "raise RuntimeError('imported')\n")
+    registry = Registry(tmp_path / "plugins")
+    assert {"quiet_one", "loud_one"} <= registry.plugins.keys()
+    assert "labctl_plugins.quiet_one" not in sys.modules
+    card, loaded = registry.find(Architecture, "quiet_one")
+    assert card.name == "quiet_one" and loaded.plugin.is_local
+    registry.find(Dataset, "digits")
+    with pytest.raises(PluginError, match="'loud_one' failed to import: RuntimeError") as caught:
+        registry.find(Architecture, "loud_one")
+    assert caught.value.where.endswith("loud_one/__init__.py:1")
+
+
+def test_an_unknown_name_is_searched_everywhere_and_says_what_could_not_be(tmp_path: Path) -> None:
+    plugin(tmp_path, "broken_one", "import nowhere_to_be_found\n")
+    plugin(tmp_path, "family", CARD.format(name="hidden_net"))
+    registry = Registry(tmp_path / "plugins")
+    assert registry.find(Architecture, "hidden_net")[1].plugin.name == "family"
+    with pytest.raises(PluginError, match="unknown architecture 'hiden_net'") as caught:
+        registry.find(Architecture, "hiden_net")
+    assert "did you mean 'hidden_net'?" in caught.value.hint
+    assert "nowhere_to_be_found" in caught.value.hint
+
+
+def test_two_plugins_with_one_card_are_named_both(tmp_path: Path) -> None:
+    for folder in ("first", "second"):
+        plugin(tmp_path, folder, CARD.format(name="twin"))
+    with pytest.raises(
+        PluginError, match=r"'twin' is defined by .*first.* and by .*second|first.*second"
+    ):
+        Registry(tmp_path / "plugins").find(Architecture, "twin")
+
+
+def test_a_projects_plugin_wins_over_an_installed_one_and_says_so(tmp_path: Path) -> None:
+    path = plugin(tmp_path, "ctd_vit", CARD.format(name="ctd_vit"))
+    with pytest.warns(UserWarning, match="using .*ctd_vit, not the installed copy"):
+        card, loaded = Registry(tmp_path / "plugins").find(Architecture, "ctd_vit")
+    assert loaded.plugin.folder == path.resolve() and not card.knobs(None, None)
+
+
+def test_one_name_installed_twice_is_an_error_for_who_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def twice(group: str) -> list[metadata.EntryPoint]:
+        return [metadata.EntryPoint("x", value, group) for value in ("a.x", "b.x")]
+
+    monkeypatch.setattr(room.metadata, "entry_points", twice)
+    with pytest.raises(PluginError, match="'x' is installed twice: by"):
+        Registry().load("x")
+
+
+def test_the_digest_sees_code_and_nothing_else(tmp_path: Path) -> None:
+    path = plugin(tmp_path, "p", "def f(x):\n    '''What.'''\n    return x + 1  # why\n")
+    before = code_digest(path)
+    (path / "__init__.py").write_text('def f( x ):\n\n    """Else."""\n    return (x + 1)\n')
+    assert code_digest(path) == before
+    (path / "__init__.py").write_text("def f(x):\n    return x + 2\n")
+    assert code_digest(path) != before
+    (path / "__init__.py").write_text("def f(x):\n    return x + 1\n")
+    assert code_digest(path) == before
+    (path / "more.py").write_text("x = 1\n")
+    assert code_digest(path) != before
