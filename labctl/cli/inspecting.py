@@ -210,7 +210,10 @@ def show(name: RunName, as_json: AsJson = False) -> None:
     except UsageError:
         if (text := _recipe_text(project, name)) is None:
             raise
-        typer.echo(text)
+        if as_json:
+            print_json({"recipe": name, "text": text})
+        else:
+            typer.echo(text)
         return
     if as_json:
         print_json([_run_json(run) for run in found])
@@ -306,6 +309,8 @@ def logs(
         if not run.log_path.exists():
             typer.echo(f"{run.plan.name}  has no log yet", err=True)
             continue
+        if not follow and run.log_path.stat().st_size == 0:
+            typer.echo(f"{run.plan.name}  printed nothing", err=True)
         with run.log_path.open(encoding="utf-8", errors="replace") as log:
             while True:
                 typer.echo(log.read(), nl=False)

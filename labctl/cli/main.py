@@ -36,7 +36,12 @@ def _version(asked: bool) -> None:
 def _options(
     project: Annotated[
         Path | None,
-        typer.Option("--project", help="Project folder; the working folder if not given."),
+        typer.Option(
+            "--project",
+            exists=True,
+            file_okay=False,
+            help="Project folder; the working folder if not given.",
+        ),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labctl.errors import PartialError, RunError, UsageError
+from labctl.errors import EnvironmentProblem, PartialError, RunError, UsageError
 from labctl.project import Project
 
 from .session import (
@@ -21,6 +21,7 @@ from .session import (
 )
 
 if TYPE_CHECKING:
+    from labctl.execute.supervisor import Job
     from labctl.registry.registry import Registry
 
 Jobs = Annotated[
@@ -88,16 +89,24 @@ def run(
         )
     loaded = [load(project, registry, name, preset, overrides) for name in names]
     _require_data(project, registry, loaded)
-    work = [Job(plan, recipe.path) for recipe in loaded for plan in plans(recipe)]
+    work = _distinct([Job(plan, recipe.path) for recipe in loaded for plan in plans(recipe)])
     if restart:
         _set_aside(project, work)
     _carry_out(project, registry, work, jobs, fail_fast, yes, not no_track, inline, as_json)
 
 
+def _distinct(work: list[Job]) -> list[Job]:
+    """Each key once; which name a piece of work goes by is said if there are several."""
+    first: dict[str, Job] = {}
+    for job in work:
+        kept = first.setdefault(job.plan.key, job)
+        if kept.plan.name != job.plan.name:
+            typer.echo(f"{job.plan.name}  is the same work as {kept.plan.name}", err=True)
+    return list(first.values())
+
+
 def _require_data(project: Project, registry: Registry, loaded: list[Any]) -> None:
     """Missing data is said before anything starts, with a preset that runs without it."""
-    from labctl.errors import EnvironmentProblem
-
     for recipe in loaded:
         if hint := _missing(project, recipe):
             if way := _preset_without(project, registry, recipe):
@@ -192,7 +201,8 @@ def _conclude(console: Any, outcomes: list[Any]) -> None:
         word = f"{outcome.status} before" if outcome.was_skipped else str(outcome.status)
         counts[word] = counts.get(word, 0) + 1
     console.print(
-        f"{len(outcomes)} runs: " + ", ".join(f"{n} {word}" for word, n in counts.items()),
+        f"{len(outcomes)} run{'s' if len(outcomes) != 1 else ''}: "
+        + ", ".join(f"{n} {word}" for word, n in counts.items()),
         highlight=False,
     )
     bad = [outcome for outcome in outcomes if outcome.status is not Status.DONE]
@@ -200,6 +210,9 @@ def _conclude(console: Any, outcomes: list[Any]) -> None:
         return
     hint = "labctl status; labctl logs RUN; `labctl run` again goes on where they were"
     names = ", ".join(f"{outcome.run.plan.name} ({outcome.status})" for outcome in bad)
+    codes = {int((outcome.run.end or {}).get("code", 0)) for outcome in bad}
+    if codes == {EnvironmentProblem.exit_code} and len(bad) == len(outcomes):
+        raise EnvironmentProblem(f"not done: {names}", hint=hint)
     if len(bad) < len(outcomes):
         raise PartialError(f"{len(bad)} of {len(outcomes)} runs are not done: {names}", hint=hint)
     raise RunError(f"not done: {names}", hint=hint)

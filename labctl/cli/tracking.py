@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -42,7 +43,8 @@ def sync(
         )
         return
     sent = sum(d.sent for d in deliveries)
-    typer.echo(f"{len(deliveries)} runs, {sent} metric values sent")
+    runs_of = "1 run" if len(deliveries) == 1 else f"{len(deliveries)} runs"
+    typer.echo(f"{runs_of}, {sent} metric values sent")
 
 
 def ui(
@@ -52,4 +54,7 @@ def ui(
     from labctl.track.ui import ui_command
 
     project, _ = open_project()
-    raise typer.Exit(subprocess.run(ui_command(project, port)).returncode)
+    command = ui_command(project, port)
+    typer.echo(f"http://127.0.0.1:{port}  Ctrl-C ends it")
+    sys.stdout.flush()
+    os.execv(command[0], command)  # signals reach the server itself; none is left behind

@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from labctl.errors import PluginError
+from labctl.errors import PluginError, RunError
 from labctl.project import Project
 from labctl.registry.card import Dataset, Places
 from labctl.registry.registry import Registry
-from labctl.store.run import Run
+from labctl.store.run import run_folders
 from labctl.store.status import Status
 
 from .provenance import environment
@@ -87,11 +87,16 @@ def _data(project: Project, registry: Registry) -> Iterator[Check]:
 
 def _runs(project: Project) -> Check:
     damaged = []
-    for path in sorted(project.runs.glob("*/*/seed=*")):
-        run = Run(path)
-        if not (path / "plan.json").exists() and not (path / "plan.set-aside.json").exists():
-            damaged.append(f"{project.shown(path)} has no plan")
-        elif run.journal.damage:
+    for run in run_folders(project):
+        path = run.folder
+        if (path / "plan.set-aside.json").exists():
+            continue
+        try:
+            _ = run.plan
+        except RunError as error:
+            damaged.append(f"{project.shown(path)}: {error.message}")
+            continue
+        if run.journal.damage:
             damaged.append(f"{project.shown(path)}: {run.journal.damage[0]}")
         elif run.status is Status.LOST:
             damaged.append(f"{project.shown(path)} is LOST; labctl resume goes on with it")

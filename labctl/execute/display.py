@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from labctl.store.run import Run
@@ -22,6 +23,8 @@ COLOUR = {
     Status.FAILED: "red", Status.LOST: "red",
 }  # fmt: skip
 HIDDEN = ("lr",)
+WIDE = 110
+"""Columns of a terminal from which on there is room for long bars."""
 
 
 class Watched:
@@ -155,18 +158,30 @@ class Lines:
         self._spoke[watched.plan.key] = time.monotonic()
 
     def ended(self, watched: Watched, status: Status, message: str) -> None:
+        self._tell(watched)  # what it wrote after the last look
         self.say(f"{watched.plan.name}  {status}{'  ' + message if message else ''}")
+
+    def _tell(self, one: Watched) -> None:
+        one.refresh()
+        for text in one.news:
+            self.say(text)
+            self._spoke[one.plan.key] = time.monotonic()
+        one.news.clear()
 
     def refresh(self, watched: list[Watched]) -> None:
         for one in watched:
-            one.refresh()
-            for text in one.news:
-                self.say(text)
-                self._spoke[one.plan.key] = time.monotonic()
-            one.news.clear()
+            self._tell(one)
             if time.monotonic() - self._spoke.get(one.plan.key, 0.0) > self.every_s and one.step:
                 self.say(f"{one.plan.name}  {one.epoch(one.step)}  {one.summary}")
                 self._spoke[one.plan.key] = time.monotonic()
+
+
+def _fitted(name: str, width: int) -> str:
+    """A run's name in `width` columns; its end, which holds the seed, is kept."""
+    if len(name) <= width:
+        return name
+    tail = min(len(name.rpartition(" ")[2]) + 1, width - 3)
+    return f"{name[: width - tail - 2]}..{name[-tail:]}"
 
 
 class Bars:
@@ -174,10 +189,17 @@ class Bars:
 
     def __init__(self, console: Console) -> None:
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24),
-            TextColumn("{task.fields[epoch]}"), TextColumn("{task.fields[summary]}"),
-            console=console, refresh_per_second=4,
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24 if console.width >= WIDE else 8),
+            TextColumn("{task.fields[epoch]}"),
+            TextColumn(
+                "{task.fields[summary]}",
+                table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+            ),
+            console=console,
+            refresh_per_second=4,
+            expand=True,
+        )
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Bars:
@@ -197,7 +219,10 @@ class Bars:
 
     def began(self, watched: Watched) -> None:
         self._tasks[watched.plan.key] = self.progress.add_task(
-            watched.plan.name, total=watched.plan.work.steps, epoch="starting", summary=""
+            _fitted(watched.plan.name, self.progress.console.width // 2),
+            total=watched.plan.work.steps,
+            epoch="starting",
+            summary="",
         )
 
     def ended(self, watched: Watched, status: Status, message: str) -> None:

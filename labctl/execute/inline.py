@@ -9,7 +9,7 @@ from labctl.registry.registry import Registry
 from labctl.store.run import run_of
 
 from .provenance import Provenance
-from .supervisor import Job, Outcome, outcome_of
+from .supervisor import Job, Outcome, outcome_of, require_device
 from .worker import Stop, work
 
 
@@ -17,6 +17,8 @@ def carry_out_inline(project: Project, registry: Registry, jobs: Sequence[Job]) 
     """Train what is missing here; breakpoints in plugins work, for their live code is used."""
     provenance = Provenance(registry)
     outcomes = []
+    waiting = [job for job in jobs if run_of(project, job.plan).needs(job.plan)]
+    require_device(waiting)
     for job in jobs:
         run = run_of(project, job.plan)
         if run.status.is_final and not run.needs(job.plan):

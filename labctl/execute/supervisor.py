@@ -23,6 +23,7 @@ from labctl.store.atomic import storage
 from labctl.store.journal import segments
 from labctl.store.run import Run, run_of
 from labctl.store.status import Status
+from labctl.train.numerics import Arithmetic, device_of
 
 from .display import Display, Watched
 from .duration import lasting
@@ -88,6 +89,28 @@ class Interrupted(Exception):
         self.number = number
 
 
+def require_device(jobs: Sequence[Job]) -> None:
+    """Refuse, before anything starts, work of which this machine can compute nothing.
+
+    Raises:
+        EnvironmentProblem: every plan names a device or a precision that it does not have. If only
+            some do, the others are worth beginning; those fail one by one, with the same words.
+    """
+    problems = []
+    for job in jobs:
+        device, numerics = job.plan.runtime.device, job.plan.work.numerics
+        if device in ("auto", "cpu") and numerics.precision != "tf32":
+            return
+        try:
+            Arithmetic(numerics, device_of(device))
+        except EnvironmentProblem as error:
+            problems.append(error)
+        else:
+            return
+    if problems:
+        raise problems[0]
+
+
 class Supervisor:
     """Starts workers and watches them; holds no state that its own death could lose."""
 
@@ -114,7 +137,8 @@ class Supervisor:
 
         Raises:
             Interrupted: after all workers have stopped, their runs resumable.
-            EnvironmentProblem: the work would take many hours on this CPU, and nobody said yes.
+            EnvironmentProblem: the machine lacks the device that every plan asks for, or the work
+                would take many hours on this CPU, and nobody said yes.
         """
         unique = list({job.plan.key: job for job in jobs}.values())
         for job in unique:
@@ -124,8 +148,12 @@ class Supervisor:
             else:
                 self._waiting.append(job)
         if self._waiting:
+            require_device(self._waiting)
+            runs = [run_of(self.project, job.plan) for job in self._waiting]
+            fresh = [run for run in runs if not run.folder.exists()]
             self._train()
         if self._too_long:
+            _discard(fresh)
             raise EnvironmentProblem(
                 self._too_long,
                 hint="add --yes to train anyway, or try a preset that is made for a CPU: "
@@ -341,6 +369,13 @@ def outcome_of(run: Run, plan: Plan, *, was_skipped: bool = False) -> Outcome:
     if status is Status.DONE and run.needs(plan):
         status, message = Status.FAILED, message or "trained, but not measured: run it again"
     return Outcome(run, status, was_skipped, message)
+
+
+def _discard(runs: Sequence[Run]) -> None:
+    """Remove what a refused command began: nothing of it is worth resuming."""
+    for run in runs:
+        if run.folder.exists() and run.status is not Status.RUNNING:
+            run.discard()
 
 
 def threads_of(run: Run) -> int:

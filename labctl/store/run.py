@@ -70,7 +70,7 @@ class Run:
         """
         path = self.folder / "plan.json"
         try:
-            return Plan.model_validate_json(path.read_text(encoding="utf-8"))
+            return Plan.model_validate_json(path.read_bytes())
         except OSError as error:
             raise RunError(f"no plan: {error.strerror}", where=str(path)) from None
         except ValidationError as error:
@@ -92,7 +92,7 @@ class Run:
             write_json(self.folder / "provenance.json", provenance)
         text = plan.model_dump_json(indent=1, by_alias=True) + "\n"
         path = self.folder / "plan.json"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
+        if not path.exists() or path.read_bytes() != text.encode():
             write_text(path, text)
             self.__dict__.pop("plan", None)
 
@@ -144,9 +144,10 @@ class Run:
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
-            return dict(json.loads((self.folder / name).read_text(encoding="utf-8")))
+            value = json.loads((self.folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
+        return value if isinstance(value, dict) else {}
 
     @property
     def journal(self) -> Journal:
@@ -166,16 +167,20 @@ def run_of(project: Project, plan: Plan) -> Run:
     return Run(project.runs / plan.label / plan.group[:8] / f"seed={plan.work.seed}")
 
 
-def all_runs(project: Project) -> Iterator[Run]:
-    """Every run of the project, in order of names; folders without a readable plan are left out.
+def run_folders(project: Project) -> Iterator[Run]:
+    """Every folder that could be a run's, in order of names, whatever is in it.
 
     What lies inside a run's own folder, stored code or a repetition, is not among them.
     """
-    for path in sorted(project.runs.glob("**/seed=*/plan.json")):
-        inside = path.parent.relative_to(project.runs)
-        if any(part.startswith("seed=") for part in inside.parts[:-1]):
-            continue
-        run = Run(path.parent)
+    for path in sorted(project.runs.glob("**/seed=*")):
+        inside = path.relative_to(project.runs)
+        if path.is_dir() and not any(part.startswith("seed=") for part in inside.parts[:-1]):
+            yield Run(path)
+
+
+def all_runs(project: Project) -> Iterator[Run]:
+    """Every run of the project, in order of names; folders without a readable plan are left out."""
+    for run in run_folders(project):
         try:
             _ = run.plan
         except RunError:

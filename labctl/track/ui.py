@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 
-from labctl.errors import UsageError
+from labctl.errors import EnvironmentProblem, UsageError
 from labctl.project import Project
 
 from .store import artifact_root, is_served, prepare, shown, tracking_uri
@@ -15,11 +16,12 @@ def ui_command(project: Project, port: int = 5000) -> list[str]:
 
     Raises:
         UsageError: a server has the store; it shows the runs itself.
-        EnvironmentProblem: the store cannot be used.
+        EnvironmentProblem: the store or the port cannot be used.
     """
     uri = tracking_uri(project)
     if is_served(uri):
         raise UsageError("the runs are on an MLflow server", hint=f"open {shown(uri)}")
+    _require_free(port)
     prepare(project, uri)
     return [
         *(sys.executable, "-m", "mlflow", "server"),
@@ -29,3 +31,16 @@ def ui_command(project: Project, port: int = 5000) -> list[str]:
         *("--port", str(port)),
         *("--workers", "1"),
     ]
+
+
+def _require_free(port: int) -> None:
+    """Said before the server is started: it would take many seconds to find out."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise EnvironmentProblem(
+                f"port {port} cannot be used: {getattr(error, 'strerror', None) or error}",
+                hint="labctl ui --port 5001",
+            ) from None
