@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -72,7 +73,7 @@ def _located(plugin: Plugin) -> Plugin:
             hint=f"uninstall one of them: pip uninstall {plugin.rivals[-1].split()[0]}",
         )
     try:
-        spec = importlib.util.find_spec(plugin.module)
+        spec = _spec_of(plugin.module)
     except (Exception, SystemExit) as error:
         raise _broken(plugin, error) from error
     if spec is None or spec.origin is None:
@@ -85,6 +86,16 @@ def _located(plugin: Plugin) -> Plugin:
     return replace(plugin, folder=path.parent if path.name == "__init__.py" else path)
 
 
+def _spec_of(module: str) -> ModuleSpec | None:
+    """Where an import would find `module`, whatever was imported under that name before."""
+    known = sys.modules.pop(module, None)
+    try:
+        return importlib.util.find_spec(module)
+    finally:
+        if known is not None:
+            sys.modules[module] = known
+
+
 def _broken(plugin: Plugin, error: BaseException) -> PluginError:
     return PluginError(
         f"plugin {plugin.name!r} failed to import: {described(error)}",
@@ -93,14 +104,31 @@ def _broken(plugin: Plugin, error: BaseException) -> PluginError:
     )
 
 
+def _forget_unless_at(module: str, file: str) -> ModuleType | None:
+    """The module if it was imported from `file`; one from elsewhere is forgotten, with its parts.
+
+    Two projects in one process may have a plugin of one name.
+    """
+    known = sys.modules.get(module)
+    if known is not None and getattr(known, "__file__", None) == file:
+        return known
+    for name in [n for n in sys.modules if n == module or n.startswith(module + ".")]:
+        del sys.modules[name]
+    return None
+
+
+def _import_installed(plugin: Plugin) -> ModuleType:
+    spec = _spec_of(plugin.module)
+    if spec is not None and spec.origin is not None:
+        _forget_unless_at(plugin.module, spec.origin)
+    return importlib.import_module(plugin.module)
+
+
 def _import_folder(plugin: Plugin) -> ModuleType:
     """Import a plugin by its path, as `labctl_plugins.<name>`, without touching `sys.path`."""
     init = plugin.folder / "__init__.py"
-    known = sys.modules.get(plugin.module)
-    if known is not None and getattr(known, "__file__", None) == str(init):
+    if known := _forget_unless_at(plugin.module, str(init)):
         return known
-    for name in [n for n in sys.modules if n == plugin.module or n.startswith(plugin.module + ".")]:
-        del sys.modules[name]
     spec = importlib.util.spec_from_file_location(
         plugin.module, init, submodule_search_locations=[str(plugin.folder)]
     )
@@ -191,11 +219,7 @@ class Registry:
             raise PluginError(f"no plugin {name!r}", hint=did_you_mean(name, self.plugins))
         plugin = _located(self.plugins[name])
         try:
-            module = (
-                _import_folder(plugin)
-                if plugin.is_local
-                else importlib.import_module(plugin.module)
-            )
+            module = _import_folder(plugin) if plugin.is_local else _import_installed(plugin)
             digest = "builtin" if name == BUILTIN else code_digest(plugin.folder)
         # A plugin that calls sys.exit() while it is imported must not end labctl.
         except (Exception, SystemExit) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import metadata
 from pathlib import Path
 
@@ -66,6 +67,18 @@ def test_a_projects_plugin_wins_over_an_installed_one_and_says_so(tmp_path: Path
     with pytest.warns(UserWarning, match="using .*ctd_vit, not the installed copy"):
         card, loaded = Registry(tmp_path / "plugins").find(Architecture, "ctd_vit")
     assert loaded.plugin.folder == path.resolve() and not card.knobs(None, None)
+
+
+def test_two_projects_in_one_process_keep_their_plugins_apart(tmp_path: Path) -> None:
+    plugin(tmp_path, "ctd_vit", CARD.format(name="ctd_vit"))
+    with pytest.warns(UserWarning, match="not the installed copy"):
+        mine = Registry(tmp_path / "plugins").find(Architecture, "ctd_vit")[1]
+    assert mine.plugin.is_local
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        card, installed = Registry().find(Architecture, "ctd_vit")
+    assert not installed.plugin.is_local and card.config is not None
+    assert installed.plugin.folder.parent != tmp_path / "plugins"
 
 
 def test_one_name_installed_twice_is_an_error_for_who_asks_for_it(
