@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,6 +32,11 @@ from labctl.store.run import Run, run_of
 # A shared core can stall any example for longer than hypothesis allows by default.
 settings.register_profile("labctl", deadline=None)
 settings.load_profile("labctl")
+
+
+# A shell starts what it puts in the background with SIGINT ignored; the tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,7 +19,8 @@ from .duration import lasting
 from .follower import Follower
 
 COLOUR = {
-    Status.DONE: "green", Status.DIVERGED: "yellow", Status.STOPPED: "yellow",
+    Status.DONE: "green",
+    Status.DIVERGED: "yellow", Status.HALTED: "yellow", Status.STOPPED: "yellow",
     Status.FAILED: "red", Status.LOST: "red",
 }  # fmt: skip
 HIDDEN = ("lr",)

@@ -31,7 +31,7 @@ from labctl.train import checkpoint
 from labctl.train.assembly import Assembly
 from labctl.train.cost import write_ledger
 from labctl.train.numerics import device_of
-from labctl.train.training import Diverged, Training
+from labctl.train.training import Diverged, Halted, Training
 
 TAKEN = 75
 """Exit code: another worker has the run."""
@@ -170,6 +170,8 @@ class Attempt:
             yield
         except Diverged as error:
             self._end(Status.DIVERGED, error.message)
+        except Halted as error:
+            self._end(Status.HALTED, error.message)
         except LabctlError as error:
             print(error, file=sys.stderr)
             self._end(Status.FAILED, str(error), code=error.exit_code)

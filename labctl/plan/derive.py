@@ -28,6 +28,8 @@ def plans(recipe: Recipe) -> tuple[Plan, ...]:
 
 def _plan(recipe: Recipe, work: Work) -> Plan:
     values = work.model_dump(mode="json", by_alias=True)
+    if not work.stop:
+        del values["stop"]  # it came after the first keys, and where it is not used changes none
     runtime = recipe.document.runtime
     default_log = max(1, recipe.clock.steps_per_epoch // 10)
     log_every = _steps(recipe, runtime.log_every) if runtime.log_every else default_log
@@ -91,6 +93,7 @@ def _work(recipe: Recipe, seed: int) -> Work:
             train=document.evaluate.train,
         ),
         ema=document.ema,
+        stop={name: str(rule.resolved(clock)) for name, rule in sorted(document.stop.items())},
         seed=seed,
         digests={
             part.plugin.plugin.name: part.plugin.digest

@@ -84,6 +84,8 @@ class Work(Config):
     numerics: Numerics
     evaluate: EvaluatePlan
     ema: Ema | None
+    stop: dict[str, str] = {}
+    """Rules that end the run early, every time in steps, see `labctl.recipe.predicate`."""
     seed: int
     digests: dict[str, str]
     """Code of the plugins that take part."""

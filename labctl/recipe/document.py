@@ -22,6 +22,7 @@ from pydantic import (
 from labctl.registry.config import Config
 
 from .augment import Augment
+from .predicate import Predicate
 from .times import Interval, Length, Time
 
 MOST_SEEDS = 1000
@@ -281,6 +282,9 @@ class Document(Config):
     """When the model is evaluated, and on what."""
     ema: Ema | None = None
     """Evaluate an average of the weights: `{decay: 0.999}`."""
+    stop: dict[str, Predicate] = {}
+    """Rules that end a run early, by what the run is called then:
+    `{collapsed: "test/acc < max(test/acc) - 10% for 2"}`."""
     seeds: Seeds = (0,)
     """One run each; a bare number n means 0 to n-1."""
     measure: dict[str, MeasureBlock] = {}

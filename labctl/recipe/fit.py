@@ -131,6 +131,26 @@ def check_times(check: Check, document: Document, clock: Clock) -> None:
             _step(check, clock, length, steps)
 
 
+def check_stop(check: Check, document: Document, clock: Clock, spec: DataSpec) -> None:
+    """Whether the rules that stop a run have their moments within the budget, and their splits."""
+    has_val = document.data.val > 0 or "val" in spec.sizes
+    for name, rule in document.stop.items():
+        steps: Steps = ("stop", name)
+        if not is_mark_name(name):
+            message = f"{name!r} cannot name a way to end"
+            check.report(steps, message, "use letters, digits and _, for example `collapsed`")
+        for comparison in rule.comparisons:
+            after = _step(check, clock, comparison.after, steps)
+            if after is not None and after >= clock.steps:
+                message = (
+                    f"stop.{name}: nothing comes after {comparison.after} in {document.budget}"
+                )
+                check.report(steps, message, "give it in %, or a longer budget")
+        if not has_val and any(metric.startswith("val/") for metric in rule.metrics):
+            message = f"stop.{name} looks at val/, and no validation part is carved"
+            check.report(steps, message, "set data.val, or look at test/")
+
+
 def _step(check: Check, clock: Clock, time: Time, steps: Steps) -> float | None:
     try:
         return clock.step(time)

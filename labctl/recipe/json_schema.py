@@ -79,6 +79,7 @@ def recipe_schema(registry: Registry) -> Schema:
     properties["schedules"] = _entries({"anyOf": [schedules, value, _NULL]})
     properties["marks"] = _nullable(properties["marks"])
     properties["claims"] = _nullable(properties["claims"])
+    properties["stop"] = _nullable(properties["stop"])
     properties["loss"] = _named(registry, LossTerm, None, defs)
     properties["measure"] = _named(registry, MeasurementCard, MeasureBlock, defs)
     preset = {"type": ["object", "null"], "properties": properties, "additionalProperties": False}

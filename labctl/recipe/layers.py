@@ -8,7 +8,7 @@ from labctl.errors import Problem, RecipeError
 
 from .source import Mark, Node, parse_value
 
-COLLECTIONS = ("loss", "marks", "schedules", "measure", "claims", "presets")
+COLLECTIONS = ("loss", "marks", "schedules", "measure", "stop", "claims", "presets")
 """Parts of a recipe that are entries by name; null takes an inherited entry away."""
 _OPTIONS = ("loss", "measure")
 """Collections whose entries may well have no fields."""

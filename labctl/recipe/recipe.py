@@ -96,6 +96,8 @@ def load(
         knobs = fit.knobs_of(check, selection.with_knobs, spec)
     if clock is not None:
         fit.check_times(check, document, clock)
+    if clock is not None and spec is not None:
+        fit.check_stop(check, document, clock, spec)
     fit.check_schedules(check, selection, knobs, clock)
     fit.check_measures(check, selection)
     fit.check_claims(check, registry, project, document)

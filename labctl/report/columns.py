@@ -259,12 +259,12 @@ def _constant(row: Row, quantity: str, shown: Callable[[float], str]) -> Cell:
 
 
 def _nothing(row: Row, notes: tuple[str, ...] = ()) -> Cell:
-    """A row without the figure: seeds are missing or diverged, or it was not recorded."""
+    """A row without the figure: seeds are missing or have no result, or it was not recorded."""
     if row.results:
         return Cell("-", notes=notes)
-    diverged = len(row.seeds(Status.DIVERGED))
-    if diverged == row.expected:
-        return Cell(f"diverged ({diverged} of {diverged})")
+    for status in (Status.DIVERGED, Status.HALTED):
+        if len(row.seeds(status)) == row.expected:
+            return Cell(f"{status.lower()} ({row.expected} of {row.expected})")
     return Cell(f"missing (0 of {row.expected})")
 
 

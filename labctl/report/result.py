@@ -105,7 +105,7 @@ class PhaseFact(Config):
 
 
 class Result(Config):
-    """One run that came to its end: DONE, or DIVERGED."""
+    """One run that came to its end: DONE, DIVERGED or HALTED."""
 
     recipe: str
     preset: str | None
@@ -118,7 +118,7 @@ class Result(Config):
     """Steps of the budget."""
     status: Status
     message: str
-    """Why it diverged."""
+    """Why it diverged, or which rule halted it."""
     ended: str
     """Date, UTC."""
     plan: dict[str, Any]

@@ -40,7 +40,7 @@ class Row:
     results: Mapping[int, Result]
     """By seed: the runs that are done."""
     absent: Mapping[int, Absent]
-    """By seed: the others, diverged ones among them."""
+    """By seed: the others, diverged and halted ones among them."""
     bundles: Mapping[int, str] = field(default_factory=dict)
     """By seed: the bundle that a result comes from, if from one."""
     edition: str = ""
@@ -80,8 +80,10 @@ class Row:
 
     def notes(self) -> Iterator[str]:
         """What a reader must know: seeds that are missing, results that come from elsewhere."""
-        for seed in self.seeds(Status.DIVERGED):
-            yield f"diverged: seed {seed} ({self.absent[seed].message or 'no reason recorded'})"
+        for status in (Status.DIVERGED, Status.HALTED):
+            for seed in self.seeds(status):
+                why = self.absent[seed].message or "no reason recorded"
+                yield f"{status.lower()}: seed {seed} ({why})"
         for seed in self.seeds(Status.FAILED):
             first = (self.absent[seed].message.splitlines() or ["no reason recorded"])[0]
             yield f"failed: seed {seed} ({first}); again: {self.command}"
@@ -172,7 +174,8 @@ class Rows:
         bundles: dict[int, str] = {}
         for name, result in ours:
             seed = result.seed
-            decided = seed in results or (seed in absent and absent[seed].status is Status.DIVERGED)
+            answered = seed in absent and absent[seed].status in (Status.DIVERGED, Status.HALTED)
+            decided = seed in results or answered
             if result.group == group and not decided:
                 absent.pop(seed, None)
                 _sort_in(result, results, absent)

@@ -119,7 +119,7 @@ class Run:
 
     def needs(self, plan: Plan) -> bool:
         """Whether `plan` asks for work that has not ended here: training, or, of a trained run,
-        measurements. A diverged run has none to take."""
+        measurements. A run that diverged or was halted has none to take."""
         end = self.end
         if end is None or not Status(end["status"]).is_final:
             return True

@@ -17,6 +17,8 @@ class Status(StrEnum):
     """The worker ended with an error."""
     DIVERGED = "DIVERGED"
     """The loss stopped being finite; the answer to an experiment, not a fault of the machine."""
+    HALTED = "HALTED"
+    """A stop rule of the recipe was met: an answer as well."""
     STOPPED = "STOPPED"
     """Ended on request, resumable."""
     LOST = "LOST"
@@ -25,4 +27,4 @@ class Status(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether the work needs no further attempt to be an answer."""
-        return self in (Status.DONE, Status.DIVERGED)
+        return self in (Status.DONE, Status.DIVERGED, Status.HALTED)

@@ -294,7 +294,14 @@ def _set(
 
 def _together(counts: Counter[str]) -> Status:
     """One status for the runs of a group: that of the one that asks most for attention."""
-    order = (Status.RUNNING, Status.FAILED, Status.DIVERGED, Status.LOST, Status.STOPPED)
+    order = (
+        Status.RUNNING,
+        Status.FAILED,
+        Status.DIVERGED,
+        Status.HALTED,
+        Status.LOST,
+        Status.STOPPED,
+    )
     return next((status for status in order if counts[status]), Status.DONE)
 
 

@@ -25,13 +25,14 @@ TAG_LENGTH = 8000
 FILE_LIMIT = 20_000_000
 """Bytes; larger files of a measurement stay in the run's folder alone."""
 
-ENDED = (Status.DONE, Status.FAILED, Status.DIVERGED, Status.STOPPED)
+ENDED = (Status.DONE, Status.FAILED, Status.DIVERGED, Status.HALTED, Status.STOPPED)
 MLFLOW_STATUS = {
     Status.PENDING: "SCHEDULED",
     Status.RUNNING: "RUNNING",
     Status.DONE: "FINISHED",
     Status.FAILED: "FAILED",
     Status.DIVERGED: "FAILED",
+    Status.HALTED: "FAILED",
     Status.STOPPED: "KILLED",
     Status.LOST: "KILLED",
 }

@@ -112,6 +112,7 @@ class Assembly:
             set_lr=LearningRate(optimizer),
             clip_norm=self.plan.work.optimizer.clip_norm,
             autocast=arithmetic.autocast,
+            steps_per_epoch=self.plan.work.steps_per_epoch,
         )
         learner: Learner = self._learner.card.build(self._learner.config, parts)
         return learner

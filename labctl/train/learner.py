@@ -81,6 +81,7 @@ class LearnerParts:
     clip_norm: float | None
     autocast: Any
     """`with autocast():` around the forward pass, as the recipe's precision asks."""
+    steps_per_epoch: int
 
 
 class Learner(Protocol):

@@ -28,6 +28,7 @@ from .evaluation import Evaluation, evaluate
 from .learner import Metrics
 from .measuring import take_measurements
 from .numerics import Arithmetic
+from .stopping import Stopping
 from .streams import seed_global, stream
 from .window import Window
 
@@ -37,6 +38,12 @@ FIRST_LOSSES = 20
 
 class Diverged(LabctlError):
     """The loss is no longer finite."""
+
+    exit_code = 3
+
+
+class Halted(LabctlError):
+    """A stop rule of the recipe was met."""
 
     exit_code = 3
 
@@ -73,6 +80,7 @@ class Training:
         faults = self._restore()
         if not self.is_trained:
             self._forget_results()
+        self.stopping = Stopping.resumed(self.work.stop, run, self.step)
         self.journal = self._begin(facts, faults)
         self._saved_at = time.monotonic()
 
@@ -95,6 +103,7 @@ class Training:
 
         Raises:
             Diverged: the loss stopped being finite.
+            Halted: a stop rule of the recipe was met.
         """
         with self.arithmetic.active():
             for _ in range(min(steps, self.work.steps - self.step)):
@@ -193,6 +202,11 @@ class Training:
             raise Diverged(
                 f"{bad} stopped being finite within steps {self.step - steps} to {self.step}"
             )
+        self._heed(values)
+
+    def _heed(self, values: Mapping[str, float]) -> None:
+        if name := self.stopping.note(self.step, values):
+            raise Halted(f"{name} at step {self.step}: {self.stopping.rules[name]}")
 
     def _evaluate(self) -> None:
         """Evaluate on the held-out splits; at the end on training too, keeping predictions."""
@@ -219,6 +233,7 @@ class Training:
                 }
         self.journal.metrics(self.step, values)
         self._evaluated = (self.step, kept)
+        self._heed(values)
 
     def _evaluation(self, batches: Batches, knobs: Mapping[str, Any], keep: bool) -> Evaluation:
         seed_global(self.work.seed, "evaluate", self.step)
@@ -304,6 +319,9 @@ class Training:
         if self._evaluated[0] != self.step:
             with self.arithmetic.active():
                 self._evaluate()
+        for name, metrics in self.stopping.unseen.items():
+            message = f"stop.{name} was never tried: no {', '.join(metrics)} was journalled"
+            self.journal.record("warning", self.step, message=message)
         self._keep_predictions()
         model = self.model if self.average is None else self.average.module
         write_atomic(self.run.weights_path, lambda file: torch.save(model.state_dict(), file))

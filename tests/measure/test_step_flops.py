@@ -35,7 +35,9 @@ def build_learner_step(
         lr.copy_(value)
 
     learner = Backprop(
-        LearnerParts(model, Objective({"ce": cross_entropy}), optimizer, set_lr, 1.0, nullcontext)
+        LearnerParts(
+            model, Objective({"ce": cross_entropy}), optimizer, set_lr, 1.0, nullcontext, 1
+        )
     )
     batch = Batch(
         inputs=torch.zeros(batch_size, 3, 32, 32, device=device),

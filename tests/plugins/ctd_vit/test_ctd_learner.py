@@ -50,7 +50,7 @@ def parts(
         optimizer.param_groups[0]["lr"] = lr
 
     return LearnerParts(
-        model, Objective({"cross_entropy": smoothed}), optimizer, set_lr, CLIP, autocast
+        model, Objective({"cross_entropy": smoothed}), optimizer, set_lr, CLIP, autocast, 1
     )
 
 

@@ -1,0 +1,92 @@
+"""Runs that end early because a rule of their recipe was met."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from labctl.execute.worker import Stop, work
+from labctl.registry.registry import Registry
+from labctl.store.run import Run
+from labctl.store.status import Status
+from labctl.train.assembly import Assembly
+from labctl.train.stopping import Stopping
+from labctl.train.training import Training
+
+RULE = 'stop={collapsed: "test/acc < 100% for 2"}'
+
+
+def test_a_met_rule_ends_the_run_and_is_its_answer(lab: Any) -> None:
+    (run, _) = lab.train_here("tiny", RULE)
+    assert run.status is Status.HALTED and run.status.is_final
+    end = run.end
+    assert end["step"] == 4 * 44, "every second epoch of 44 steps is evaluated; the second is it"
+    assert end["message"] == "collapsed at step 176: test/acc < 1 for 2"
+    assert not run.weights_path.exists()
+    code, output = lab.labctl("run", "tiny", RULE, "--no-track")
+    assert code == 3 and "2 HALTED before" in output
+
+
+def test_a_rule_that_is_never_met_changes_nothing_but_the_key(lab: Any) -> None:
+    (plain, _) = lab.train_here("tiny")
+    (watched, _) = lab.train_here("tiny", "stop={never: test/acc > 200%}")
+    assert watched.status is Status.DONE
+    assert watched.plan.key != plain.plan.key
+    assert watched.journal.curves == plain.journal.curves
+
+
+def test_a_rule_over_a_metric_that_never_came_is_said(lab: Any) -> None:
+    (run, _) = lab.train_here("tiny", "stop={never: test/accuracy < 0}")
+    (warning,) = run.journal.of("warning")
+    assert (
+        warning.fields["message"] == "stop.never was never tried: no test/accuracy was journalled"
+    )
+
+
+def test_a_resumed_run_remembers_what_its_rules_have_seen(lab: Any) -> None:
+    jobs = lab.jobs("tiny", RULE)
+    (run, _) = lab.runs("tiny", RULE)
+    run.create(jobs[0].plan, {})
+    assembly = Assembly(jobs[0].plan, lab.registry, places(lab))
+    first = Training(run, assembly, torch.device("cpu"), {})
+    first.advance(3 * 44)  # one evaluation below the mark
+    first.checkpoint()
+    first.end("STOPPED")
+    (attempt,) = work([run], lab.project.data_roots, Stop(), Registry(lab.project.plugins))
+    assert attempt.status is Status.HALTED
+    assert (run.end or {})["step"] == 4 * 44
+
+
+def places(lab: Any) -> Any:
+    from labctl.registry.card import Places
+
+    return Places(lab.project.data_roots)
+
+
+def test_the_memory_of_rules_is_the_journal_up_to_the_step(tmp_path: Any) -> None:
+    from labctl.store.journal import JournalWriter
+
+    journal = JournalWriter(tmp_path, 1, 0, {})
+    for step, value in enumerate((0.5, 0.9, 0.1, 0.1)):
+        journal.metrics(step + 1, {"a": value})
+    journal.close()
+    rules = {"fell": "a < max(a) - 0.5 for 3"}
+    assert Stopping.resumed(rules, Run(tmp_path), 3).note(4, {"a": 0.1}) is None
+    assert Stopping.resumed(rules, Run(tmp_path), 4).note(5, {"a": 0.1}) == "fell"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("stop={x: test/acc}", "stop.x"),
+        ("stop={x: val/acc < 1}", "stop.x looks at val/, and no validation part is carved"),
+        ("stop={x: test/acc < 1 after 90ep}", "nothing comes after 90ep in 10ep"),
+        ("stop={x: test/acc < 1 after nowhere}", "unknown mark 'nowhere'"),
+        ("stop={a b: test/acc < 1}", "'a b' cannot name a way to end"),
+    ],
+)
+def test_faults_of_rules_are_found_before_training(toys: Any, override: str, words: str) -> None:
+    (problem,) = toys.problems(override)
+    assert words in problem
