@@ -25,7 +25,7 @@ _CARDS = {
     "schedules": "schedule",
     "measurements": "measurement",
 }
-LISTS = ("recipes", "presets", "plugins", *_CARDS, "tables", "runs")
+LISTS = ("recipes", "presets", "plugins", *_CARDS, "tables", "sweeps", "runs")
 
 
 def register(app: typer.Typer) -> None:
@@ -145,10 +145,10 @@ def ls(
         rows = list(_recipe_rows(project))
     elif what == "presets":
         rows = list(_preset_rows(project))
-    elif what == "tables":
+    elif what in ("tables", "sweeps"):
         from labctl.recipe.catalogue import listed
 
-        rows = [{"name": name.removeprefix("tables/")} for name in listed(project, "tables")]
+        rows = [{"name": name.removeprefix(f"{what}/")} for name in listed(project, what)]
     elif what == "plugins":
         rows = [{"name": p.name, "origin": p.origin} for p in registry.plugins.values()]
     else:

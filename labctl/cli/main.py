@@ -12,7 +12,7 @@ import typer
 import labctl
 from labctl.errors import LabctlError
 
-from . import inspecting, making, reporting, running, tracking
+from . import inspecting, making, reporting, running, sweeping, tracking
 from .session import set_project
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (running, inspecting, reporting, making, tracking):
+for part in (running, sweeping, inspecting, reporting, making, tracking):
     part.register(app)
 
 
@@ -75,6 +75,6 @@ def main() -> None:
 def _say(error: LabctlError) -> None:
     from rich.console import Console
 
-    Console(stderr=True).print(
+    Console(stderr=True, emoji=False).print(
         str(error), style="red", markup=False, highlight=False, soft_wrap=True
     )

@@ -33,6 +33,12 @@ def report(
     mlflow: Annotated[
         bool, typer.Option("--mlflow", help="Also keep the table in MLflow, beside its runs.")
     ] = False,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            "--figures", help="Draw sweeps into this folder.", show_default="runs/figures"
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
 ) -> None:
     """Print a table of recipes/tables/: means over seeds, and what qualifies them."""
@@ -44,13 +50,16 @@ def report(
     chosen = "json" if as_json else format
     if chosen not in FORMATS:
         raise UsageError(f"no format {chosen!r}", hint=f"there are: {', '.join(FORMATS)}")
-    grid = make(project, registry, table or "main", preset, tuple(bundles or ()))
+    folder = figures or project.runs / "figures"
+    grid = make(project, registry, table or "main", preset, tuple(bundles or ()), folder)
     text = render(grid, chosen)
     if out is None:
         typer.echo(text)
     else:
         write_text(out, text + "\n")
         typer.echo(f"wrote {out}")
+    for path in grid.figures:
+        typer.echo(f"drew {project.shown(path)}", err=True)
     if mlflow:
         from labctl.track.tables import keep_table
 

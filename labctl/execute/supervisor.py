@@ -10,10 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 from labctl.errors import EnvironmentProblem
 from labctl.plan.plan import Plan
@@ -35,6 +36,8 @@ POLL_SECONDS = 0.15
 PATIENCE_HOURS = 6.0
 """Longest work on a CPU that is begun without being asked twice."""
 PROBE_SECONDS = 4.0
+MOST_RUNS = 1_000_000
+"""Of work whose end is not known when it begins."""
 LAST_WORDS_SECONDS = 30.0
 """How long the tracking process may take to deliver the rest when all runs have ended."""
 
@@ -70,6 +73,22 @@ class Options:
     """Feed MLflow."""
     threads: int = 0
     """CPU threads of each worker; 0 shares the cores among them."""
+
+
+class Steering(Protocol):
+    """Decides, while runs train, which others shall be trained and which are not worth going on."""
+
+    def more(self, room: int) -> Sequence[Job]:
+        """Jobs to begin now that `room` workers are idle; asked until no run is left."""
+        ...
+
+    def verdict(self, run: Run) -> str:
+        """Why a running run shall be stopped now; empty to let it go on."""
+        ...
+
+    def ended(self, outcome: Outcome) -> None:
+        """A run has ended."""
+        ...
 
 
 @dataclass
@@ -115,7 +134,12 @@ class Supervisor:
     """Starts workers and watches them; holds no state that its own death could lose."""
 
     def __init__(
-        self, project: Project, registry: Registry, display: Display, options: Options
+        self,
+        project: Project,
+        registry: Registry,
+        display: Display,
+        options: Options,
+        steering: Steering | None = None,
     ) -> None:
         self.project, self.registry, self.display, self.options = (
             project,
@@ -123,7 +147,9 @@ class Supervisor:
             display,
             options,
         )
+        self.steering = steering
         self.outcomes: dict[str, Outcome] = {}
+        self._order: dict[str, None] = {}
         self._waiting: list[Job] = []
         self._active: list[_Active] = []
         self._signal = 0
@@ -133,20 +159,17 @@ class Supervisor:
         self._too_long = ""
 
     def carry_out(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Bring every plan to its end; the outcome of each, in order.
+        """Bring every plan to its end, those that steering adds as well; the outcome of each, in
+        order.
 
         Raises:
             Interrupted: after all workers have stopped, their runs resumable.
             EnvironmentProblem: the machine lacks the device that every plan asks for, or the work
                 would take many hours on this CPU, and nobody said yes.
         """
-        unique = list({job.plan.key: job for job in jobs}.values())
-        for job in unique:
-            run = run_of(self.project, job.plan)
-            if run.status.is_final and not run.needs(job.plan):
-                self.outcomes[job.plan.key] = Outcome(run, run.status, was_skipped=True)
-            else:
-                self._waiting.append(job)
+        self._admit(jobs)
+        while self.steering and not self._waiting and (more := self.steering.more(1)):
+            self._admit(more)
         if self._waiting:
             require_device(self._waiting)
             runs = [run_of(self.project, job.plan) for job in self._waiting]
@@ -161,13 +184,54 @@ class Supervisor:
             )
         if self._signal:
             raise Interrupted(self._signal)
-        return [self.outcomes[job.plan.key] for job in unique]
+        return [self.outcomes[key] for key in self._order]
+
+    def _admit(self, jobs: Sequence[Job]) -> list[Job]:
+        """Take jobs in, each key once; those of them that have something to train."""
+        fresh = []
+        for job in jobs:
+            if job.plan.key in self._order:
+                continue
+            self._order[job.plan.key] = None
+            run = run_of(self.project, job.plan)
+            if run.status.is_final and not run.needs(job.plan):
+                self._note(Outcome(run, run.status, was_skipped=True), job.plan)
+            else:
+                fresh.append(job)
+        self._waiting += fresh
+        return fresh
+
+    def _note(self, outcome: Outcome, plan: Plan) -> None:
+        self.outcomes[plan.key] = outcome
+        if self.steering is not None:
+            self.steering.ended(outcome)
+
+    def _steer(self, provenance: Provenance, feed: subprocess.Popen[bytes] | None) -> None:
+        """Stop what is not worth going on, and take in what shall be trained besides."""
+        if self.steering is None or self._stopping or self._signals:
+            return
+        for active in self._active:
+            run = active.watched.run
+            if not run.stop_path.exists() and (reason := self.steering.verdict(run)):
+                run.request_stop()
+                self.display.say(f"{active.watched.plan.name}  {reason}")
+        while (room := self._slots.count - len(self._active) - len(self._waiting)) > 0:
+            more = self.steering.more(room)
+            for job in self._admit(more):
+                run = run_of(self.project, job.plan)
+                provenance.store(run, job.plan, job.recipe)
+                if feed is not None and feed.stdin is not None:
+                    with suppress(OSError):  # it died; `labctl sync` makes it good
+                        feed.stdin.write(f"{run.folder}\n".encode())
+                        feed.stdin.flush()
+            if not more:
+                break
 
     def _leave_waiting(self) -> None:
         """Begin no more runs."""
         for job in self._waiting:
             run = run_of(self.project, job.plan)
-            self.outcomes[job.plan.key] = Outcome(run, run.status, message="not begun")
+            self._note(Outcome(run, run.status, message="not begun"), job.plan)
         self._waiting.clear()
 
     def _train(self) -> None:
@@ -175,7 +239,8 @@ class Supervisor:
         for job in self._waiting:
             provenance.store(run_of(self.project, job.plan), job.plan, job.recipe)
         device = self._waiting[0].plan.runtime.device
-        self._slots = Slots(self.project.runs, device, self.options.jobs, len(self._waiting))
+        most = MOST_RUNS if self.steering else len(self._waiting)
+        self._slots = Slots(self.project.runs, device, self.options.jobs, most)
         with ExitStack() as stack:
             stack.callback(self._kill_all)
             stack.enter_context(_Signals(self._note_signal))
@@ -184,6 +249,7 @@ class Supervisor:
             while self._waiting or self._active:
                 self._heed_signals()
                 self._settle()  # before others begin: a failure may mean that none shall
+                self._steer(provenance, feed)
                 self._start_waiting()
                 self.display.refresh([active.watched for active in self._active])
                 self._check_patience()
@@ -292,7 +358,7 @@ class Supervisor:
                 message = f"the worker died without a word ({_how_died(active)}); its log: {log}"
         elif status is Status.FAILED:
             message += f"\n  log: {log}"
-        self.outcomes[run.plan.key] = Outcome(run, status, message=message)
+        self._note(Outcome(run, status, message=message), run.plan)
         self.display.ended(active.watched, status, message)
         if self.options.fail_fast and status in (Status.FAILED, Status.LOST):
             self._stop_all()

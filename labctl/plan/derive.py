@@ -38,6 +38,7 @@ def _plan(recipe: Recipe, work: Work) -> Plan:
         preset=recipe.preset,
         title=recipe.document.title,
         tags=recipe.document.tags,
+        point=dict(recipe.point),
         key=digest_of(values),
         group=digest_of({name: value for name, value in values.items() if name != "seed"}),
         work=work,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import Field
@@ -129,6 +130,8 @@ class Plan(Config):
     preset: str | None
     title: str
     tags: tuple[str, ...]
+    point: dict[str, Any] = {}
+    """Fields that were given other values than the recipe's, on the command line or by a sweep."""
     key: str
     """Digest of `work`: the same key is the same work."""
     group: str
@@ -144,5 +147,13 @@ class Plan(Config):
 
     @property
     def name(self) -> str:
-        """What people call the run: `recipe@preset seed=0`."""
-        return f"{self.label} seed={self.work.seed}"
+        """What people call the run: `recipe@preset schedules.beta=0.2 seed=0`."""
+        return " ".join([self.label, *settings_of(self.point), f"seed={self.work.seed}"])
+
+
+def settings_of(point: Mapping[str, Any]) -> list[str]:
+    """A point as overrides: `schedules.beta=0.2`."""
+    return [
+        f"{path}={value if isinstance(value, str) else json.dumps(value)}"
+        for path, value in point.items()
+    ]

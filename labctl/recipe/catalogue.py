@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from labctl.errors import Problem, RecipeError, UsageError, did_you_mean
 from labctl.project import Project
 
-from .layers import NOTHING, laid, overridden
+from .layers import NOTHING, laid, overridden, point_of
 from .source import Mark, Node, read
 
 ASIDE = ("bases", "sweeps", "tables")
@@ -43,6 +44,8 @@ class Composition:
     plain: Node
     """The same without preset and overrides."""
     presets: tuple[str, ...]
+    point: Mapping[str, Any]
+    """What the overrides set, but for the seeds: plain values by dotted path, in order of paths."""
 
 
 @cache
@@ -189,7 +192,8 @@ def resolved(
             hint = did_you_mean(preset, presets)
             raise RecipeError(f"no preset {preset!r}", where=project.shown(file.path), hint=hint)
         final = laid(final, presets[preset])
-    return Composition(overridden(final, overrides), plain, tuple(presets))
+    tree = overridden(final, overrides)
+    return Composition(tree, plain, tuple(presets), point_of(overrides))
 
 
 def presets_of(project: Project, file: RecipeFile) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from labctl.errors import Problem, RecipeError
 
@@ -124,6 +125,16 @@ def overridden(tree: Node, overrides: Iterable[str]) -> Node:
     if problems:
         raise RecipeError(problems)
     return tree
+
+
+def point_of(overrides: Iterable[str]) -> dict[str, Any]:
+    """What overrides that `overridden` took set, but for the seeds: plain values by path."""
+    point = {}
+    for text in sorted(overrides):
+        path, _, value = text.partition("=")
+        if path.strip() != "seeds":
+            point[path.strip()] = parse_value(value.strip(), Mark(text)).plain()
+    return point
 
 
 def _branch(below: Node, parts: list[str], value: Node, mark: Mark) -> Node:

@@ -57,6 +57,8 @@ class Recipe:
     knobs: Mapping[str, Knob]
     clock: Clock
     presets: tuple[str, ...]
+    point: Mapping[str, Any]
+    """Fields that overrides gave other values, but for the seeds."""
     claims_data: str
     """The data set that claims are about if they name none: the recipe's own, presets aside."""
     claims_budget: str
@@ -121,6 +123,7 @@ def load(
         knobs=knobs,
         clock=clock,
         presets=whole.presets,
+        point=whole.point,
         claims_data=_data_name(whole.plain) or document.data.name,
         claims_budget=_budget(whole.plain) or str(document.budget),
     )

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from labctl.errors import LabctlError, RecipeError, did_you_mean
-from labctl.store.status import Status
 
 from .grid import Cell, Heading
 from .quantity import DERIVED, is_percent, value_at
-from .rows import Row, listed_seeds
+from .rows import UNSTABLE, Row, listed_seeds
 from .statistics import Summary, paired, summary
 from .table import (
     ColumnConfig,
@@ -21,6 +20,7 @@ from .table import (
     MetricColumn,
     ParametersColumn,
     SpeedupColumn,
+    StableColumn,
     TimeColumn,
     TokensColumn,
     VerdictColumn,
@@ -70,6 +70,8 @@ class Columns:
                 return [
                     _constant(row, "tokens", lambda tokens: f"{tokens:.2f}") for row in self.rows
                 ]
+            case StableColumn():
+                return [_stable(row) for row in self.rows]
             case VerdictColumn():
                 return [self._verdicts(row) for row in self.rows]
 
@@ -94,6 +96,11 @@ class Columns:
                 return f"{column.label}: {DERIVED['flops']}"
             case TokensColumn():
                 return f"{column.label}: {DERIVED['tokens']}"
+            case StableColumn():
+                return (
+                    f"{column.label}: runs that came to their end over all that have an answer; "
+                    "the others diverged, or were halted by a stop rule of their recipe"
+                )
             case VerdictColumn():
                 return (
                     f"{column.label}: judged by the 95 % interval of Student's t for the mean of "
@@ -116,7 +123,7 @@ class Columns:
         for row in self.rows:
             if len(row.conditions) > 1:
                 kinds = "; ".join(map(str, row.conditions))
-                note = f"{row.recipe.label}: seeds were trained under different conditions: {kinds}"
+                note = f"{row.name}: seeds were trained under different conditions: {kinds}"
                 cells.append(
                     Cell(NOT_COMPARABLE, seeds=values(row, column.quantity), notes=(note,))
                 )
@@ -133,7 +140,7 @@ class Columns:
         if not pairs:
             return _nothing(row, (_lacking(other),) if row.results else ())
         if reason := incomparable(row, other):
-            return Cell(NOT_COMPARABLE, notes=(f"{row.recipe.label}: {reason}",))
+            return Cell(NOT_COMPARABLE, notes=(f"{row.name}: {reason}",))
         ratios = {
             seed: theirs / ours if ours else math.nan for seed, (ours, theirs) in pairs.items()
         }
@@ -143,17 +150,13 @@ class Columns:
         notes = []
         if bound is None:
             text += ", bound unknown"
-            notes.append(
-                f"{row.recipe.label}: FLOPs were not counted, so nothing bounds the speed-up"
-            )
+            notes.append(f"{row.name}: FLOPs were not counted, so nothing bounds the speed-up")
         else:
             text += f", bound {bound:.2f}"
         if is_beyond(list(ratios.values()), bound):
             text += f" {Word.SUSPECT}"
         elif bound is not None and found.sd is None and found.mean > bound:
-            notes.append(
-                f"{row.recipe.label}: above the bound, but one pair of seeds shows no spread"
-            )
+            notes.append(f"{row.name}: above the bound, but one pair of seeds shows no spread")
         numbers = _numbers(found, row.expected) | ({} if bound is None else {"bound": bound})
         return Cell(text, numbers, ratios, tuple(notes))
 
@@ -230,7 +233,7 @@ def _over_seeds(
 ) -> Cell:
     """`found` holds raw values; the text shows them divided by `scale`."""
     lacking = sorted(row.results.keys() - found.keys())
-    notes = (f"{row.recipe.label}: {why} ({listed_seeds(lacking)})",) if lacking else ()
+    notes = (f"{row.name}: {why} ({listed_seeds(lacking)})",) if lacking else ()
     if not found:
         return _nothing(row, notes)
     raw = summary(list(found.values()))
@@ -244,7 +247,7 @@ def _constant(row: Row, quantity: str, shown: Callable[[float], str]) -> Cell:
     """A figure that the plan decides, the same for every seed."""
     found = values(row, quantity)
     if not found:
-        lacks = f"{row.recipe.label}: no {quantity} were counted"
+        lacks = f"{row.name}: no {quantity} were counted"
         return _nothing(row, (lacks,) if row.results else ())
     value = next(iter(found.values()))
     uncounted = {
@@ -252,17 +255,25 @@ def _constant(row: Row, quantity: str, shown: Callable[[float], str]) -> Cell:
     }
     notes: tuple[str, ...] = ()
     if quantity == "flops" and uncounted:
-        notes = (
-            f"{row.recipe.label}: without {', '.join(sorted(uncounted))}, which nobody counts",
-        )
+        notes = (f"{row.name}: without {', '.join(sorted(uncounted))}, which nobody counts",)
     return Cell(shown(value), {"value": value}, found, notes)
+
+
+def _stable(row: Row) -> Cell:
+    """Share of stable runs among those that have an answer."""
+    done = len(row.results)
+    answered = done + len(row.seeds(*UNSTABLE))
+    if not answered:
+        return _nothing(row)
+    numbers = {"value": done / answered, "stable": done, "n": answered, "of": row.expected}
+    return Cell(f"{done / answered:.2f} ({done} of {answered})", numbers)
 
 
 def _nothing(row: Row, notes: tuple[str, ...] = ()) -> Cell:
     """A row without the figure: seeds are missing or have no result, or it was not recorded."""
     if row.results:
         return Cell("-", notes=notes)
-    for status in (Status.DIVERGED, Status.HALTED):
+    for status in UNSTABLE:
         if len(row.seeds(status)) == row.expected:
             return Cell(f"{status.lower()} ({row.expected} of {row.expected})")
     return Cell(f"missing (0 of {row.expected})")

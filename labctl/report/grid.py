@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 
@@ -51,6 +52,8 @@ class Grid:
     rows: tuple[GridRow, ...]
     remarks: tuple[str, ...] = ()
     """What holds for the whole table."""
+    figures: tuple[Path, ...] = ()
+    """Pictures that were drawn of it."""
 
     @cached_property
     def notes(self) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def terminal(grid: Grid) -> str:
     for row in texts:
         table.add_row(*map(Text, row))
     printed = io.StringIO()
-    console = Console(file=printed, width=width, color_system=None)
+    console = Console(file=printed, width=width, color_system=None, emoji=False)
     console.print(table, *(Text(line) for line in [*_numbered(grid), *grid.remarks]), sep="\n")
     return "\n".join(line.rstrip() for line in printed.getvalue().splitlines()).rstrip()
 

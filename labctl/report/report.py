@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ from labctl.store.status import Status
 
 from .bundle import published
 from .columns import PLUS_MINUS, Columns
+from .figure import draw, marks
 from .grid import Cell, Grid, GridRow, Heading
 from .result import Result
 from .rows import Row, Rows
-from .table import TableFile, load_table
+from .sweeps import Swept, boundary_of, swept, trials_of
+from .table import MetricColumn, RowConfig, TableFile, load_table
+from .threshold import judged
 
 SPREAD = (
     f"mean {PLUS_MINUS} sd over seeds; the sd has n - 1 in its denominator and is left out for "
@@ -30,8 +33,11 @@ def report(
     table: str,
     preset: str | None = None,
     bundles: Sequence[Path] = (),
+    figures: Path | None = None,
 ) -> Grid:
     """Make a table of `recipes/tables/` from the project's runs and from published bundles.
+
+    Its sweeps are drawn into the folder `figures`, if that is given.
 
     Bundles are those named and those in `docs/results/`; a run of the project's own goes before the
     published one of the same key.
@@ -43,7 +49,8 @@ def report(
     """
     file = load_table(project, table)
     rows = Rows(project, registry, preset, published(project, bundles))
-    labels, shown = _shown(file, rows)
+    sweeps = {config.sweep: swept(rows, config.sweep) for config in file.table.rows if config.sweep}
+    labels, shown = _shown(file, rows, sweeps)
     baseline = file.table.baseline
     columns = Columns(shown, baseline, rows.counterpart)
     by_column = [columns.cells(column) for column in file.table.columns]
@@ -58,16 +65,55 @@ def report(
         title=_title(file, shown, preset),
         headings=(Heading("", False), *(columns.heading(column) for column in file.table.columns)),
         rows=tuple(grid_rows),
-        remarks=(SPREAD, *dict.fromkeys(filter(None, remarks)), *_mixtures(compared)),
+        remarks=(
+            SPREAD,
+            *dict.fromkeys(filter(None, remarks)),
+            *_claims(sweeps.values()),
+            *_boundaries(sweeps.values()),
+            *_mixtures(compared),
+        ),
+        figures=tuple(_figures(file, sweeps, preset, figures)) if figures else (),
     )
 
 
-def _shown(file: TableFile, rows: Rows) -> tuple[list[str], list[Row]]:
+def _figures(
+    file: TableFile, sweeps: Mapping[str, Swept], preset: str | None, folder: Path
+) -> Iterator[Path]:
+    """Of each sweep over one field: the table's first metric."""
+    metrics = [c.metric for c in file.table.columns if isinstance(c, MetricColumn)]
+    for name, found in sweeps.items():
+        fields = found.sweep.fields
+        drawn = marks(found.along, metrics[0]) if metrics and len(fields) == 1 else []
+        if drawn:
+            label = f"{name}@{preset}" if preset else name
+            title = found.sweep.config.title or label
+            yield from draw(title, fields[0], metrics[0], drawn, folder, label)
+
+
+def _claims(sweeps: Iterable[Swept]) -> Iterator[str]:
+    """Verdicts on what is claimed of whole sweeps."""
+    for found in sweeps:
+        for verdict in judged(found) if found.sweep.config.claims else ():
+            yield f"{verdict.text}. {verdict.detail}"
+
+
+def _boundaries(sweeps: Iterable[Swept]) -> Iterator[str]:
+    """Where the runs of a sweep stop being stable, if its file asks for that."""
+    for found in sweeps:
+        if found.sweep.config.boundary is not None and trials_of(found):
+            yield from boundary_of(found).sentences()
+
+
+def _shown(file: TableFile, rows: Rows, sweeps: Mapping[str, Swept]) -> tuple[list[str], list[Row]]:
     """Labels and rows, in the order of the table; also says where the table names no recipe."""
     labels: list[str] = []
     shown: list[Row] = []
     problems: list[Problem] = []
-    named = [(("rows", place, "recipe"), row.recipe) for place, row in enumerate(file.table.rows)]
+    named = [
+        (("rows", place, "recipe"), row.recipe)
+        for place, row in enumerate(file.table.rows)
+        if row.recipe is not None
+    ]
     baseline = file.table.baseline
     for path, recipe in [*named, *([(("baseline",), baseline)] if baseline else [])]:
         try:
@@ -78,14 +124,21 @@ def _shown(file: TableFile, rows: Rows) -> tuple[list[str], list[Row]]:
             problems += error.problems
     if problems:
         raise RecipeError(list(dict.fromkeys(problems)))
-    for row in file.table.rows:
-        for edition in rows.of(row.recipe):
-            suffix = " (published)" if edition.edition else ""
-            labels.append((row.label or row.recipe) + suffix)
-            shown.append(edition)
+    for config in file.table.rows:
+        for label, row in _expanded(config, rows, sweeps):
+            labels.append(label + (" (published)" if row.edition else ""))
+            shown.append(row)
     if len({row.data for row in shown}) > 1:
         labels = [f"{label} ({row.data})" for label, row in zip(labels, shown, strict=True)]
     return labels, shown
+
+
+def _expanded(config: RowConfig, rows: Rows, sweeps: Mapping[str, Swept]) -> list[tuple[str, Row]]:
+    if config.sweep is not None:
+        found = sweeps[config.sweep].labelled
+        return [(f"{config.label} {label}".strip(), row) for label, row in found]
+    assert config.recipe is not None, "checked when the table was read"
+    return [(config.label or config.recipe, row) for row in rows.of(config.recipe)]
 
 
 def _title(file: TableFile, rows: Sequence[Row], preset: str | None) -> str:
@@ -117,9 +170,7 @@ def _mixtures(rows: Sequence[Row]) -> Iterator[str]:
                 f"{value} ({', '.join(dict.fromkeys(rows_))})" for value, rows_ in facets.items()
             )
             yield f"mixed {what}: {'; '.join(parts)}"
-    dirty = [
-        row.recipe.label for row in rows if any(r.provenance.is_dirty for r in row.results.values())
-    ]
+    dirty = [row.name for row in rows if any(r.provenance.is_dirty for r in row.results.values())]
     if dirty:
         yield f"trained from code with uncommitted changes: {', '.join(dict.fromkeys(dirty))}"
 
@@ -130,7 +181,7 @@ def _facets(rows: Sequence[Row]) -> Mapping[str, Mapping[str, list[str]]]:
     for row in rows:
         for result in row.results.values():
             for what, value in _facets_of(result):
-                found.setdefault(what, {}).setdefault(value, []).append(row.recipe.label)
+                found.setdefault(what, {}).setdefault(value, []).append(row.name)
     return found
 
 

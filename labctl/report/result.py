@@ -150,6 +150,12 @@ class Result(Config):
         return f"{self.recipe}@{self.preset}" if self.preset else self.recipe
 
     @property
+    def point(self) -> Mapping[str, Any]:
+        """Fields that were given other values than the recipe's."""
+        point: Mapping[str, Any] = self.plan.get("point", {})
+        return point
+
+    @property
     def work(self) -> Mapping[str, Any]:
         """The part of the plan that decides the result."""
         work: Mapping[str, Any] = self.plan.get("work", {})

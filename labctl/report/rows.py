@@ -9,7 +9,7 @@ from typing import Any
 
 from labctl.errors import RunError
 from labctl.plan.derive import plans
-from labctl.plan.plan import Plan
+from labctl.plan.plan import Plan, settings_of
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
 from labctl.registry.registry import Registry
@@ -19,6 +19,8 @@ from labctl.store.status import Status
 from .bundle import Bundle, without_paths
 from .result import Conditions, Result, result_of
 
+UNSTABLE = (Status.DIVERGED, Status.HALTED)
+"""Ends of a run that are answers, and no result."""
 _LISTED = 5
 """Differences between plans that a note lists."""
 
@@ -45,6 +47,8 @@ class Row:
     """By seed: the bundle that a result comes from, if from one."""
     edition: str = ""
     """Of a row of published results that the recipe as it is now would not repeat: their bundle."""
+    sweep: str = ""
+    """The sweep that the row is a point of."""
 
     @property
     def data(self) -> str:
@@ -55,6 +59,11 @@ class Row:
         """Seeds that the row should have."""
         return len(self.results) + len(self.absent)
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is anything of it."""
+        return bool(self.results) or any(gone.status for gone in self.absent.values())
+
     def seeds(self, *statuses: Status | None) -> list[int]:
         """Seeds without a result that are in one of `statuses`."""
         return sorted(seed for seed, absent in self.absent.items() if absent.status in statuses)
@@ -62,8 +71,17 @@ class Row:
     @property
     def command(self) -> str:
         """Trains what the row lacks."""
-        preset = f" --preset {self.recipe.preset}" if self.recipe.preset else ""
-        return f"labctl run {self.recipe.name}{preset}"
+        words = ["labctl sweep", self.sweep]
+        if not self.sweep:
+            words = ["labctl run", self.recipe.name, *settings_of(self.recipe.point)]
+        if self.recipe.preset:
+            words.append(f"--preset {self.recipe.preset}")
+        return " ".join(words)
+
+    @property
+    def name(self) -> str:
+        """The recipe's label, with what was set otherwise at this point."""
+        return " ".join([self.recipe.label, *settings_of(self.recipe.point)])
 
     @property
     def conditions(self) -> tuple[Conditions, ...]:
@@ -80,7 +98,7 @@ class Row:
 
     def notes(self) -> Iterator[str]:
         """What a reader must know: seeds that are missing, results that come from elsewhere."""
-        for status in (Status.DIVERGED, Status.HALTED):
+        for status in UNSTABLE:
             for seed in self.seeds(status):
                 why = self.absent[seed].message or "no reason recorded"
                 yield f"{status.lower()}: seed {seed} ({why})"
@@ -156,6 +174,20 @@ class Rows:
             self._known[recipe] = self._rows(load(self.project, self.registry, recipe, self.preset))
         return self._known[recipe]
 
+    def at(self, recipe: Recipe) -> tuple[Row, ...]:
+        """Rows of a recipe with overrides: a point of a sweep."""
+        return self._rows(recipe)
+
+    def tried(self, recipe: str, fields: frozenset[str]) -> Iterator[tuple[Mapping[str, Any], int]]:
+        """Points and seeds with which the recipe was tried with other values of exactly these
+        fields, in runs of this project and in bundles."""
+        label = f"{recipe}@{self.preset}" if self.preset else recipe
+        runs = (run.plan for run in all_runs(self.project) if run.plan.label == label)
+        results = (result for bundle in self.bundles for result in bundle.results)
+        published = ((r.point, r.seed) for r in results if r.label == label)
+        found = (*((plan.point, plan.work.seed) for plan in runs), *published)
+        return ((point, seed) for point, seed in found if point.keys() == fields)
+
     def counterpart(self, row: Row, recipe: str) -> Row:
         """The row of `recipe` to compare `row` with: of the same edition where there is one."""
         rows = self.of(recipe)
@@ -168,13 +200,15 @@ class Rows:
             (bundle.name, result)
             for bundle in self.bundles
             for result in bundle.results
-            if result.label == recipe.label and result.data == recipe.document.data.name
+            if result.label == recipe.label
+            and result.data == recipe.document.data.name
+            and result.point == recipe.point
         ]
         results, absent = self._own(by_seed)
         bundles: dict[int, str] = {}
         for name, result in ours:
             seed = result.seed
-            answered = seed in absent and absent[seed].status in (Status.DIVERGED, Status.HALTED)
+            answered = seed in absent and absent[seed].status in UNSTABLE
             decided = seed in results or answered
             if result.group == group and not decided:
                 absent.pop(seed, None)

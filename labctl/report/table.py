@@ -6,16 +6,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from labctl.errors import RecipeError, UsageError, did_you_mean
 from labctl.project import Project
 from labctl.recipe.catalogue import listed
 from labctl.recipe.check import Check
+from labctl.recipe.layers import NOTHING
 from labctl.recipe.source import Node, read
 from labctl.registry.config import Config
+from labctl.sweep.sweep import is_sweep, sweeps
 
 _EXAMPLE = "for example `columns: [{kind: metric, metric: test/acc}, {kind: speedup}]`"
 _PICKED = re.compile(r"at\((max|min) (\S+)\)")
@@ -111,6 +113,13 @@ class TokensColumn(Config):
     label: str = "Mean tokens"
 
 
+class StableColumn(Config):
+    """Share of the runs that came to their end, of those that have an answer."""
+
+    kind: Literal["stable"] = "stable"
+    label: str = "P(stable)"
+
+
 class VerdictColumn(Config):
     """What became of the claims of the row's recipe."""
 
@@ -126,6 +135,7 @@ ColumnConfig = (
     | FlopsColumn
     | ParametersColumn
     | TokensColumn
+    | StableColumn
     | VerdictColumn
 )
 KINDS: Mapping[str, type[ColumnConfig]] = {
@@ -136,16 +146,28 @@ KINDS: Mapping[str, type[ColumnConfig]] = {
     "flops": FlopsColumn,
     "parameters": ParametersColumn,
     "tokens": TokensColumn,
+    "stable": StableColumn,
     "verdict": VerdictColumn,
 }
 
 
-class RowConfig(Config):
-    """A recipe to show."""
+OF_SWEEP: tuple[ColumnConfig, ...] = (MetricColumn(metric="test/acc"), StableColumn())
+"""Columns of a sweep that names none."""
 
-    recipe: str
+
+class RowConfig(Config):
+    """A recipe to show, or every point of a sweep."""
+
+    recipe: str | None = None
+    sweep: str | None = None
     label: str = ""
-    """Its name if not given."""
+    """Its name if not given; before the points of a sweep."""
+
+    @model_validator(mode="after")
+    def _check_what(self) -> Self:
+        if (self.recipe is None) == (self.sweep is None):
+            raise ValueError("a row shows a recipe or a sweep: give it one of the two")
+        return self
 
 
 class Table(Config):
@@ -179,6 +201,8 @@ def load_table(project: Project, name: str) -> TableFile:
         RecipeError: with every problem of the file, each with line and column.
     """
     path = _located(project, name)
+    if path is None:
+        return _of_sweep(project, name)
     tree = read(path, project.shown(path))
     check = Check(tree, "the table")
     columns = _columns(check)
@@ -190,7 +214,25 @@ def load_table(project: Project, name: str) -> TableFile:
     return TableFile(path.stem, frame.model_copy(update={"columns": tuple(columns)}), tree)
 
 
-def _located(project: Project, name: str) -> Path:
+def _of_sweep(project: Project, name: str) -> TableFile:
+    """The table that a sweep is without anybody writing one: its points, and its own columns."""
+    path = sweeps(project).get(name)
+    tree = read(path, project.shown(path)) if path else NOTHING
+    title = tree.get("title")
+    check = Check(tree, "the sweep")
+    columns = _columns(check) if tree.get("columns") else list(OF_SWEEP)
+    if check.problems:
+        raise RecipeError(check.problems)
+    table = Table(
+        title=str(title.value) if title else "",
+        rows=(RowConfig(sweep=name),),
+        columns=tuple(columns),
+    )
+    return TableFile(name, table, tree)
+
+
+def _located(project: Project, name: str) -> Path | None:
+    """The file of a table; None for the name of a sweep."""
     tables = listed(project, "tables")
     known = {full.removeprefix("tables/"): file.path for full, file in tables.items()}
     if name in known:
@@ -198,7 +240,9 @@ def _located(project: Project, name: str) -> Path:
     for candidate in (Path(name), project.root / name):
         if candidate.suffix in (".yaml", ".yml") and candidate.is_file():
             return candidate
-    raise UsageError(f"no table {name!r}", hint=did_you_mean(name, known))
+    if is_sweep(project, name):
+        return None
+    raise UsageError(f"no table {name!r}", hint=did_you_mean(name, [*known, *sweeps(project)]))
 
 
 def _columns(check: Check) -> list[ColumnConfig]:
@@ -224,12 +268,12 @@ def _columns(check: Check) -> list[ColumnConfig]:
 
 
 def recipes_of(project: Project, name: str) -> list[str]:
-    """The recipes that a table shows and its baseline, in order, each once.
+    """The recipes that a table shows and its baseline, in order, each once; its sweeps aside.
 
     Raises:
         UsageError: no such table.
         RecipeError: the table is faulty.
     """
     table = load_table(project, name).table
-    names = [row.recipe for row in table.rows]
+    names = [row.recipe for row in table.rows if row.recipe is not None]
     return list(dict.fromkeys([*names, table.baseline] if table.baseline else names))

@@ -1,9 +1,9 @@
 """The process that feeds MLflow while others train: `python -m labctl.track.feed ORDER`.
 
-ORDER is JSON: `{"project": ROOT, "runs": [FOLDER, ...]}`. The process reads run folders and nothing
-else, so training never waits for it. When its standard input ends (its supervisor is done, or
-dead), it makes a last pass over all runs and exits: with 0 if MLflow has everything, with 1 if
-`labctl sync` has something left to do.
+ORDER is JSON: `{"project": ROOT, "runs": [FOLDER, ...]}`; each line of standard input names one
+folder more. The process reads run folders and nothing else, so training never waits for it. When
+its standard input ends (its supervisor is done, or dead), it makes a last pass over all runs and
+exits: with 0 if MLflow has everything, with 1 if `labctl sync` has something left to do.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Feed:
     def pass_over(self) -> bool:
         """Deliver all that can be delivered now; False if something could not be."""
         is_whole = True
-        for run in self.runs:
+        for run in list(self.runs):
             try:
                 self.mirror.deliver(run)
             except Exception as error:
@@ -67,11 +67,12 @@ def _say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _await_end(ended: threading.Event, is_ready: threading.Event) -> None:
-    """Set `ended` when standard input ends, and let the process live `LAST_PASS_SECONDS` more."""
+def _await_end(runs: list[Run], ended: threading.Event, is_ready: threading.Event) -> None:
+    """Take further runs from standard input; set `ended` when it ends, and let the process live
+    `LAST_PASS_SECONDS` more."""
     with contextlib.suppress(OSError):
-        while os.read(0, 4096):
-            pass
+        for line in sys.stdin:
+            runs.append(Run(Path(line.rstrip("\n"))))
     ended.set()
     is_ready.wait()  # an import takes what it takes on a busy machine; only a store may hang
     time.sleep(LAST_PASS_SECONDS)
@@ -92,11 +93,12 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.nice(10)
     ended, is_ready = threading.Event(), threading.Event()
-    threading.Thread(target=_await_end, args=(ended, is_ready), daemon=True).start()
+    runs = [Run(Path(folder)) for folder in order["runs"]]
+    threading.Thread(target=_await_end, args=(runs, ended, is_ready), daemon=True).start()
     import_mlflow()
     is_ready.set()
     project = Project.at(order["project"])
-    feed = Feed(project, [Run(Path(folder)) for folder in order["runs"]])
+    feed = Feed(project, runs)
     try:
         prepare(project)
     except LabctlError as error:

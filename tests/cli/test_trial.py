@@ -76,7 +76,8 @@ def test_the_same_work_under_two_names_is_trained_once_and_said(lab: Any) -> Non
         *("schedules.lr=1e-3", "--no-track"),
     )
     assert code == 0, output
-    assert "twin seed=1  is the same work as tiny seed=1" in output
+    settings = "budget=2step schedules.lr=0.001 schedules.token_drop=0 seed=1"
+    assert f"twin {settings}  is the same work as tiny {settings}" in output
     assert "1 run: 1 DONE" in output
     assert [run.plan.recipe for run in all_runs(lab.project)] == ["tiny"]
 

@@ -95,11 +95,17 @@ class Lab:
         path.write_text(textwrap.dedent(text), encoding="utf-8")
         return path
 
-    def loaded(self, name: str, preset: str | None = None) -> Recipe:
-        return load(self.project, self.registry, name, preset)
+    def sweep(self, text: str, name: str) -> None:
+        path = self.project.recipes / "sweeps" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
 
-    def plan(self, name: str, seed: int, preset: str | None = None) -> Plan:
-        return next(p for p in plans(self.loaded(name, preset)) if p.work.seed == seed)
+    def loaded(self, name: str, preset: str | None = None, *overrides: str) -> Recipe:
+        return load(self.project, self.registry, name, preset, overrides)
+
+    def plan(self, name: str, seed: int, preset: str | None = None, *overrides: str) -> Plan:
+        found = plans(self.loaded(name, preset, *overrides, f"seeds=[{seed}]"))
+        return found[0]
 
     def run(
         self,
@@ -118,12 +124,14 @@ class Lab:
         facts: Mapping[str, Any] = GPU,
         provenance: Mapping[str, Any] = PROVENANCE,
         folder: Path | None = None,
+        point: Sequence[str] = (),
     ) -> Run:
         """A run that took `rate` seconds per step and ended with accuracies `acc`, `train_acc`.
 
-        `tokens` are phases (start, end, tokens_mean); `evaluations` come before the last one.
+        `point` are overrides; `tokens` are phases (start, end, tokens_mean); `evaluations` come
+        before the last one.
         """
-        plan = self.plan(name, seed, preset)
+        plan = self.plan(name, seed, preset, *point)
         run = Run(folder) if folder else run_of(self.project, plan)
         run.create(plan, dict(provenance))
         journal = JournalWriter(run.folder, 1, 0, {**facts, "pid": 7, "parameters": 1234})

@@ -92,7 +92,7 @@ def test_every_fault_is_reported_at_its_place(lab: Any) -> None:
     assert "did you mean 'title'?" in text
     assert f"{name}:3:20: unknown field 'rows.0.lable'" in text
     assert "did you mean 'label'?" in text
-    assert f"{name}:4:5: rows.1.recipe is missing" in text
+    assert f"{name}:4:5: rows.1: a row shows a recipe or a sweep" in text
     assert f"{name}:6:6: no kind of column 'metrik'" in text
     assert "did you mean 'metric'?" in text
     assert f"{name}:7:20: unknown field 'columns.1.metrc'" in text

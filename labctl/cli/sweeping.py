@@ -1,0 +1,306 @@
+"""Verbs about sets of runs: sweep, why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from labctl.errors import UsageError
+
+from .carrying import (
+    FailFast,
+    Jobs,
+    NoTrack,
+    Yes,
+    carry_out,
+    conclude,
+    print_outcomes,
+    require_data,
+    set_aside,
+)
+from .session import AsJson, Preset, RunName, _recipe_names, open_project, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from labctl.project import Project
+    from labctl.recipe.recipe import Recipe
+    from labctl.registry.registry import Registry
+    from labctl.store.status import Status
+    from labctl.sweep.jobs import Cell
+    from labctl.sweep.sweep import Sweep
+
+
+def _sweep_names(incomplete: str) -> list[str]:
+    from labctl.project import Project
+    from labctl.sweep.sweep import sweeps
+
+    return [name for name in sweeps(Project.at()) if name.startswith(incomplete)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to `app`."""
+    app.command(rich_help_panel="Train")(sweep)
+    app.command(rich_help_panel="Look")(why)
+
+
+def sweep(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SWEEP|FIELD [FIELD=VALUE...]",
+            help="A sweep of recipes/sweeps/, or with --recipe a field of it; and overrides.",
+            autocompletion=_sweep_names,
+        ),
+    ],
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--values",
+            help="lo:hi:step, lo:hi/n, log:lo:hi/n, or a list; FIELD=VALUES for several fields.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe", "-r", help="Sweep a field of this recipe.", autocompletion=_recipe_names
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="5 for 0 to 4, or a list: 3,4.")
+    ] = None,
+    zip_: Annotated[
+        bool, typer.Option("--zip", help="Several fields together, not every combination.")
+    ] = False,
+    retry: Annotated[
+        str, typer.Option("--retry", help="Try again also what ended so: failed,diverged,halted.")
+    ] = "",
+    boundary: Annotated[
+        bool, typer.Option("--boundary", help="Search where runs stop being stable.")
+    ] = False,
+    search: Annotated[
+        bool, typer.Option("--search", help="Search the best values, as the sweep's file says.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained, and train nothing.")
+    ] = False,
+    preset: Preset = None,
+    jobs: Jobs = None,
+    fail_fast: FailFast = False,
+    yes: Yes = False,
+    no_track: NoTrack = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a recipe at every value of a field; what is done is not done again.
+
+    `labctl sweep beta --values 0.20:0.25` runs recipes/sweeps/beta.yaml at these values; later
+    `--values 0.20:0.30` trains the five that are new. `labctl sweep lr --recipe ctd_baseline
+    --values log:1e-4:1e-2/5` needs no file. Then: `labctl report --table beta`.
+    """
+    from rich.console import Console
+
+    from labctl.recipe.recipe import load
+    from labctl.sweep.sweep import load_sweep, parse_seeds, sweep_of_field, with_values
+
+    project, registry = open_project()
+    name, *others = [text for text in names if "=" not in text] or [""]
+    if not name or others:
+        raise UsageError("name one sweep or one field", hint="labctl sweep NAME; labctl ls sweeps")
+    fixed = tuple(text for text in names if "=" in text)
+    if recipe is None:
+        found = load_sweep(project, registry, name, preset)
+    else:
+        found = sweep_of_field(project, registry, name, recipe, preset)
+    found = replace(found, fixed=fixed)
+    loaded = load(project, registry, found.config.recipe, preset, fixed)
+    if boundary and search:
+        raise UsageError("--boundary and --search are different questions", hint="ask one of them")
+    if not (boundary or search):
+        found = with_values(found, loaded, values or (), zip_)
+    if seeds is not None:
+        found = replace(found, seeds=parse_seeds(seeds))
+    require_data(project, registry, [loaded])
+    console = Console(stderr=as_json, emoji=False)
+    options: dict[str, Any] = {
+        "jobs": jobs, "fail_fast": fail_fast, "yes": yes, "track": not no_track,
+    }  # fmt: skip
+    if boundary:
+        _boundary(project, registry, found, values, console, as_json, options)
+    elif search:
+        _search(project, registry, found, loaded, _statuses(retry), console, as_json, options)
+    else:
+        _grid(project, registry, found, console, _statuses(retry), dry_run, as_json, options)
+
+
+def _grid(
+    project: Project,
+    registry: Registry,
+    found: Sweep,
+    console: Console,
+    retry: frozenset[Status],
+    dry_run: bool,
+    as_json: bool,
+    options: dict[str, Any],
+) -> None:
+    from labctl.execute.supervisor import Outcome
+    from labctl.store.status import Status
+    from labctl.sweep.jobs import cells, due
+
+    table = cells(project, registry, found, found.points())
+    if dry_run:
+        _print_cells(project, table, console, as_json)
+        return
+    set_aside(project, [c.job for c in table if c.run(project).status in retry])
+    todo = due(project, table, retry)
+    left = [cell.run(project) for cell in table if cell not in todo]
+    outcomes = carry_out(project, registry, [cell.job for cell in todo], console, **options)
+    outcomes += [Outcome(run, run.status, was_skipped=True) for run in left]
+    if as_json:
+        print_outcomes(outcomes)
+    else:
+        _print_halts(console, outcomes)
+        preset = f" --preset {found.preset}" if found.preset else ""
+        console.print(f"labctl report --table {found.name}{preset}", highlight=False)
+    answers = (Status.DONE, Status.DIVERGED, Status.HALTED)
+    conclude(console, outcomes, answers, "labctl why RUN; again: --retry failed")
+
+
+def _boundary(
+    project: Project,
+    registry: Registry,
+    found: Sweep,
+    values: Sequence[str] | None,
+    console: Console,
+    as_json: bool,
+    options: dict[str, Any],
+) -> None:
+    """Where runs stop being stable: probe after probe, each a sweep of its own."""
+    from labctl.report.rows import Rows
+    from labctl.report.sweeps import swept, trials_of
+    from labctl.sweep.boundary import boundary
+    from labctl.sweep.probe import Probe, with_range
+
+    found = with_range(found, values or ())
+    config = found.config.boundary
+    assert config is not None, "with_range sees to it"
+    trials = []
+    if config.budget is None and not found.fixed:  # what was tried before counts
+        trials = trials_of(swept(Rows(project, registry, found.preset, ()), found.name))
+    probe = Probe(project, registry, found)
+    while todo := probe.next(trials):
+        trials += probe.judged(_answered(project, registry, todo, console, options))
+    result = boundary(config, found.seeds, trials)
+    confirmed = _answered(project, registry, probe.at_length(result), console, options)
+    sentences = [*result.sentences(), *probe.confirmations(result, confirmed)]
+    if as_json:
+        print_json({**result.plain(), "sentences": sentences})
+        return
+    for sentence in sentences:
+        console.print(sentence, highlight=False)
+
+
+def _search(
+    project: Project,
+    registry: Registry,
+    found: Sweep,
+    loaded: Recipe,
+    retry: frozenset[Status],
+    console: Console,
+    as_json: bool,
+    options: dict[str, Any],
+) -> None:
+    """The best values, by trials that a sampler proposes; a search that was killed goes on."""
+    from functools import partial
+
+    from labctl.store.status import Status
+    from labctl.sweep.trials import Search
+
+    if found.config.search is None:
+        hint = "search: {trials: 30, objectives: [{metric: val/acc, goal: maximize}], space: {...}}"
+        raise UsageError(f"sweep {found.name} does not say what to search", hint=hint)
+    config = found.config.search.fitted(loaded)
+    at = partial(found.at, project, registry)
+    with Search(project, found.label, config, at, retry_failed=Status.FAILED in retry) as steering:
+        carry_out(project, registry, [], console, steering=steering, **options)
+        findings = steering.findings
+    if as_json:
+        print_json(asdict(findings))
+        return
+    for sentence in findings.sentences():
+        console.print(sentence, highlight=False)
+
+
+def _answered(
+    project: Project,
+    registry: Registry,
+    todo: Sequence[Cell],
+    console: Console,
+    options: dict[str, Any],
+) -> Sequence[Cell]:
+    """Train what is missing of `todo`; a run without an answer ends the search."""
+    from labctl.store.status import Status
+
+    if todo:
+        outcomes = carry_out(project, registry, [cell.job for cell in todo], console, **options)
+        answers = (Status.DONE, Status.DIVERGED, Status.HALTED)
+        if any(outcome.status not in answers for outcome in outcomes):
+            conclude(console, outcomes, answers, "labctl why RUN; the same command goes on")
+    return todo
+
+
+def _print_halts(console: Console, outcomes: Sequence[Any]) -> None:
+    """What ended early, which is an answer and no failure, is said once more in one place."""
+    for outcome in outcomes:
+        if outcome.status in ("DIVERGED", "HALTED"):
+            message = (outcome.run.end or {}).get("message", "")
+            console.print(f"{outcome.run.plan.name}  {outcome.status}: {message}", highlight=False)
+
+
+def _print_cells(project: Project, table: Sequence[Cell], console: Console, as_json: bool) -> None:
+    rows = [(cell, cell.run(project)) for cell in table]
+    if as_json:
+        print_json(
+            [{"point": cell.point, "seed": cell.job.plan.work.seed, "key": cell.job.plan.key,
+              "status": run.status, "folder": run.folder} for cell, run in rows]
+        )  # fmt: skip
+        return
+    for cell, run in rows:
+        console.print(f"{cell.job.plan.name}  {run.status}", highlight=False)
+    missing = sum(not run.status.is_final for _, run in rows)
+    console.print(f"{len(rows)} runs, {missing} of them to be trained", highlight=False)
+
+
+def _statuses(text: str) -> frozenset[Status]:
+    from labctl.store.status import Status
+
+    known = {"failed", "lost", "stopped", "diverged", "halted"}
+    words = [word.strip().lower() for word in text.split(",") if word.strip()]
+    if unknown := [word for word in words if word not in known]:
+        raise UsageError(
+            f"--retry {unknown[0]}: no way for a run to end", hint=f"{', '.join(sorted(known))}"
+        )
+    return frozenset(Status(word.upper()) for word in words)
+
+
+def why(name: RunName, as_json: AsJson = False) -> None:
+    """Say why a run will or will not be trained again, and what changed since it was planned."""
+    from labctl.execute.reason import reasons
+    from labctl.store.run import find_runs
+
+    project, registry = open_project()
+    found = find_runs(project, name)
+    told = {run: list(reasons(project, registry, run)) for run in found}
+    if as_json:
+        print_json(
+            [{"run": run.plan.name, "key": run.plan.key, "status": run.status, "why": lines}
+             for run, lines in told.items()]
+        )  # fmt: skip
+        return
+    for run, lines in told.items():
+        typer.echo(f"{run.plan.name}  {run.plan.key}")
+        for line in lines:
+            typer.echo(f"  {line}")

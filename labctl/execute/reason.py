@@ -1,0 +1,119 @@
+"""Why a run will or will not be trained again: what changed between its plan and the recipe now."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from labctl.errors import LabctlError
+from labctl.plan.derive import plans
+from labctl.plan.plan import Plan, settings_of
+from labctl.project import Project
+from labctl.recipe.recipe import load
+from labctl.registry.registry import Registry
+from labctl.store.run import Run, run_of
+from labctl.store.status import Status
+
+_ANSWERS = {
+    Status.PENDING: "was planned and never begun: it will be trained",
+    Status.RUNNING: "is being trained",
+    Status.STOPPED: "was stopped: it will go on from its checkpoint",
+    Status.LOST: "lost its worker: it will go on from its checkpoint",
+    Status.FAILED: "failed: labctl run tries it again, labctl sweep with --retry failed",
+    Status.DIVERGED: "diverged, which is an answer: it will not run again",
+    Status.HALTED: "was halted by a rule of its recipe, which is an answer: it will not run again",
+    Status.DONE: "is done: it will not run again",
+}
+
+
+def reasons(project: Project, registry: Registry, run: Run) -> Iterator[str]:
+    """Sentences, the answer first."""
+    try:
+        now = plan_now(project, registry, run.plan)
+    except LabctlError as error:
+        yield f"its recipe cannot be planned any more: {error.message}; the run stays as it is"
+        return
+    if now.key == run.plan.key:
+        yield from _same(run, now)
+    else:
+        yield from _changed(project, registry, run, now)
+    yield from _aside(run)
+
+
+def plan_now(project: Project, registry: Registry, plan: Plan) -> Plan:
+    """What the plan's recipe, with the same preset, point and seed, means today.
+
+    Raises:
+        UsageError, RecipeError: the recipe is gone, or faulty.
+    """
+    overrides = (*settings_of(plan.point), f"seeds=[{plan.work.seed}]")
+    (now,) = plans(load(project, registry, plan.recipe, plan.preset, overrides))
+    return now
+
+
+def _same(run: Run, now: Plan) -> Iterator[str]:
+    status = run.status
+    if status is Status.DONE and run.needs(now):
+        folder = run.folder / "measurements"
+        missing = [p.name for p in now.measures if not (folder / p.name / "values.json").exists()]
+        yield f"is trained, and will be opened again to measure {', '.join(missing)}"
+    else:
+        yield _ANSWERS[status]
+    yield "nothing that its result depends on has changed"
+    message = str((run.end or {}).get("message", ""))
+    if message:
+        yield f"it ended with: {message.splitlines()[0]}"
+
+
+def _changed(project: Project, registry: Registry, run: Run, now: Plan) -> Iterator[str]:
+    other = run_of(project, now)
+    state = other.status if other.folder.exists() else "not begun"
+    yield f"stays as it is: its recipe means other work now, {now.key} ({state})"
+    then = _flat(run.plan.work.model_dump(mode="json", by_alias=True))
+    today = _flat(now.work.model_dump(mode="json", by_alias=True))
+    for path in sorted(then.keys() | today.keys()):
+        old, new = then.get(path, "nothing"), today.get(path, "nothing")
+        if old != new and not path.startswith("digests."):
+            yield f"{path} was {old}, is {new}"
+    for plugin, digest in run.plan.work.digests.items():
+        if now.work.digests.get(plugin) != digest:
+            folder = registry.load(plugin).plugin.folder if plugin in now.work.digests else None
+            files = ", ".join(_edited(run.source_path / plugin, folder)) or "its files"
+            yield f"code of {plugin} changed: {files}"
+
+
+def _edited(then: Path, now: Path | None) -> list[str]:
+    """Names of code files that differ; comments count here, which they do not in the key."""
+    old, new = _sources(then), _sources(now)
+    return [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+
+
+def _sources(folder: Path | None) -> dict[str, bytes]:
+    if folder is None or not folder.is_dir():
+        return {}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.py")}
+
+
+def _aside(run: Run) -> Iterator[str]:
+    """What changed and does not count."""
+    packages: Mapping[str, str] = run.provenance.get("packages", {})
+    for name in ("torch", "torchvision", "numpy"):
+        then, now = packages.get(name), _version(name)
+        if then and now and then != now:
+            yield f"{name} was {then}, is {now}: that is no part of the key"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        parts = (_flat(part, f"{path}.{name}" if path else name) for name, part in value.items())
+        return {name: leaf for part in parts for name, leaf in part.items()}
+    return {path: value}

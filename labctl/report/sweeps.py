@@ -1,0 +1,110 @@
+"""A sweep in a table: one row per point, in order of the values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from labctl.plan.plan import settings_of
+from labctl.recipe.source import Mark, parse_value
+from labctl.sweep.bisection import Trial
+from labctl.sweep.boundary import Boundary, boundary
+from labctl.sweep.sweep import Sweep, sweep_named
+from labctl.sweep.values import written
+
+from .rows import UNSTABLE, Row, Rows
+
+FrozenPoint = tuple[tuple[str, str], ...]
+"""Fields and their values, as overrides write them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """A sweep, and the rows of its points in order of the values."""
+
+    sweep: Sweep
+    rows: tuple[tuple[FrozenPoint, Row], ...]
+
+    @property
+    def labelled(self) -> list[tuple[str, Row]]:
+        """Each row with `beta 0.2`, by the last part of each field's name."""
+        return [
+            (", ".join(f"{name.rpartition('.')[2]} {text}" for name, text in point), row)
+            for point, row in self.rows
+        ]
+
+    @property
+    def along(self) -> list[tuple[str, Row]]:
+        """Each row with its value, of a sweep over one field."""
+        return [(point[0][1], row) for point, row in self.rows]
+
+
+def swept(rows: Rows, name: str) -> Swept:
+    """The points that the sweep names, and those that were trained besides.
+
+    Raises:
+        UsageError, RecipeError: no such sweep, or a faulty one.
+    """
+    sweep = sweep_named(rows.project, rows.registry, name, rows.preset)
+    planned = {tuple(point.items()) for point in sweep.points()}
+    found = []
+    for point, seeds in _points(rows, sweep).items():
+        recipe = sweep.at(rows.project, rows.registry, dict(point), seeds)
+        found += [
+            (point, replace(row, sweep=name))
+            for row in rows.at(recipe)
+            if point in planned or row.edition or row.is_begun
+        ]
+    return Swept(sweep, tuple(found))
+
+
+def trials_of(found: Swept) -> list[Trial]:
+    """What the runs of a sweep over one number say of stability."""
+    return [
+        Trial(Decimal(text), seed, is_stable)
+        for text, row in found.along
+        for seeds, is_stable in ((row.results, True), (row.seeds(*UNSTABLE), False))
+        for seed in seeds
+    ]
+
+
+def boundary_of(found: Swept) -> Boundary:
+    """Where the runs of a sweep stop being stable, as far as they show it."""
+    config = found.sweep.config.boundary
+    assert config is not None, "asked of sweeps that have one"
+    return boundary(config, found.sweep.seeds, trials_of(found))
+
+
+def _points(rows: Rows, sweep: Sweep) -> dict[FrozenPoint, list[int]]:
+    """Every point in order of its values, each with its seeds: what the sweep names, and what was
+    tried besides."""
+    found: dict[FrozenPoint, set[int]] = {
+        tuple(point.items()): set(sweep.seeds) for point in sweep.points()
+    }
+    for values, seed in rows.tried(sweep.config.recipe, frozenset(sweep.fields)):
+        point = tuple((name, _text(values[name])) for name in sweep.fields)
+        found.setdefault(point, set()).add(seed)
+    ordered = sorted(found, key=lambda point: [_rank(text) for _, text in point])
+    return {point: sorted(found[point]) for point in ordered}
+
+
+def _text(value: Any) -> str:
+    """A value of a plan as the sweep writes it."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number:
+        return written(Decimal(repr(value)))
+    return settings_of({"": value})[0].removeprefix("=")
+
+
+def _rank(text: str) -> tuple[int, Decimal, str]:
+    try:
+        return 0, Decimal(text), ""
+    except InvalidOperation:
+        return 1, Decimal(0), text
+
+
+def position(text: str) -> float | None:
+    """Where a value stands on an axis of numbers; None if it is none."""
+    value = parse_value(text, Mark("value")).plain()
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,1 @@
+"""Sets of plans that differ in one or more fields."""

@@ -1,0 +1,118 @@
+"""Which field of a recipe a short name means: `beta` for `schedules.beta`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from labctl.errors import UsageError, did_you_mean
+from labctl.recipe.document import Block, ScheduleBlock
+from labctl.recipe.recipe import Recipe
+from labctl.recipe.schedule import Constant
+
+_ASIDE = ("title", "tags", "claims", "seeds", "marks", "stop", "measure", "runtime")
+"""Fields that no sweep varies: no work follows from them, or they have their own way to be said."""
+
+
+def field_of(recipe: Recipe, name: str) -> str:
+    """The dotted path of the one field that `name` means: all of its path, or its end.
+
+    Raises:
+        UsageError: none or several, or a knob that a curriculum turns.
+    """
+    known = sorted(set(fields(recipe)))
+    turned = _turned(recipe, name)
+    if turned is not None:
+        raise turned
+    if name in known:
+        return name
+    found = [path for path in known if path.endswith(f".{name}")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(
+            f"{name!r} is {len(found)} fields of {recipe.name}: {', '.join(found)}",
+            hint=f"name one of them whole: labctl sweep {found[0]} --recipe {recipe.name}",
+        )
+    leaves = {path.rpartition(".")[2] for path in known}
+    raise UsageError(
+        f"{recipe.name} has no field {name!r}", hint=did_you_mean(name, [*known, *leaves])
+    )
+
+
+def fields(recipe: Recipe) -> Iterator[str]:
+    """Dotted paths of everything in a recipe that could have another value."""
+    document = recipe.document
+    for name in type(document).model_fields:
+        value = getattr(document, name)
+        if name in _ASIDE or name in ("loss", "schedules"):
+            continue
+        if isinstance(value, Block):
+            card = _card(recipe, name)
+            yield from _paths(name, {**_own(value), **card})
+        elif isinstance(value, BaseModel):
+            yield from _paths(name, value.model_dump(mode="json", by_alias=True))
+        elif value is not None:
+            yield name
+    for term, selected in recipe.losses.items():
+        yield from _paths(f"loss.{term}", selected.config.model_dump(mode="json", by_alias=True))
+    yield from _knobs(recipe)
+
+
+def _knobs(recipe: Recipe) -> Iterator[str]:
+    for knob in recipe.knobs:
+        schedule = recipe.schedules.get(knob)
+        if schedule is None or isinstance(schedule, Constant):
+            yield f"schedules.{knob}"
+        else:
+            yield from _schedule_paths(recipe, knob)
+
+
+def _schedule_paths(recipe: Recipe, knob: str) -> list[str]:
+    values = recipe.schedules[knob].model_dump(mode="json", by_alias=True)
+    return list(_paths(f"schedules.{knob}", values))
+
+
+def _turned(recipe: Recipe, name: str) -> UsageError | None:
+    """Why a knob cannot be swept as a whole: a sweep never replaces a curriculum in silence."""
+    knob = name.removeprefix("schedules.")
+    schedule = recipe.schedules.get(knob)
+    if schedule is None or isinstance(schedule, Constant):
+        return None
+    entry = recipe.document.schedules[knob]
+    kind = entry.kind if isinstance(entry, ScheduleBlock) else "schedule"
+    choices = _schedule_paths(recipe, knob)
+    return UsageError(
+        f"{recipe.name} turns {knob} by a {kind} schedule, which a sweep would replace",
+        hint=f"sweep one of its fields: {', '.join(choices)}; or a recipe where {knob} is constant",
+    )
+
+
+def _own(block: Block) -> Mapping[str, Any]:
+    """labctl's fields of a block."""
+    values = block.model_dump(mode="json", by_alias=True)
+    extra = block.model_extra or {}
+    return {name: value for name, value in values.items() if name not in extra}
+
+
+def _card(recipe: Recipe, block: str) -> Mapping[str, Any]:
+    """The fields of the card that a block names."""
+    selected = {
+        "model": recipe.architecture,
+        "data": recipe.data,
+        "learner": recipe.learner,
+        "optimizer": recipe.optimizer,
+    }[block]
+    values: Mapping[str, Any] = selected.config.model_dump(mode="json", by_alias=True)
+    return values
+
+
+def _paths(prefix: str, values: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        path = f"{prefix}.{name}"
+        if isinstance(value, Mapping) and value:
+            yield from _paths(path, value)
+        else:
+            yield path

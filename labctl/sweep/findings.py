@@ -1,0 +1,143 @@
+"""What a search has found: its best points as plain data, and in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from labctl.project import Project
+
+from .history import At, counted, found_study, study_path
+from .search import SearchConfig
+from .space import point_of
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from .study import Study
+
+_WORDS = {
+    "COMPLETE": "complete",
+    "PRUNED": "given up",
+    "FAIL": "failed",
+    "RUNNING": "unfinished",
+    "WAITING": "to be tried again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """A trial that no other beats in every objective."""
+
+    number: int
+    point: Mapping[str, str]
+    """Values by field, as overrides write them."""
+    values: Mapping[str, float]
+    """Objectives by metric, means over the seeds."""
+    runs: tuple[str, ...]
+    """Names, seed by seed."""
+    folders: tuple[str, ...]
+    """Below the folder of runs."""
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The state of a search."""
+
+    wanted: int
+    """Trials there shall be in all."""
+    states: Mapping[str, int]
+    """Numbers of trials: complete, given up, failed, unfinished, to be tried again."""
+    best: tuple[Best, ...]
+    """One, or the Pareto front of several objectives; trials that are equally good are all here."""
+    failures: Mapping[int, str]
+    """Why trials failed, by number: diverged, halted, failed, or refused by the recipe."""
+    warning: str
+    """What the best values cannot be used for."""
+
+    def sentences(self) -> list[str]:
+        """For people, the most important first."""
+        total = sum(self.states.values())
+        said = [_best(best) for best in self.best] or ["no trial has given a value yet"]
+        if self.best and self.warning:
+            said.append(self.warning)
+        counts = ", ".join(f"{count} {word}" for word, count in self.states.items())
+        said.append(f"{total} of {self.wanted} trials" + (f": {counts}" if counts else ""))
+        said += [f"trial {number} failed: {why}" for number, why in self.failures.items()]
+        return said
+
+
+def findings_of(study: Study, config: SearchConfig) -> Findings:
+    """What the trials of a study say."""
+    trials = list(counted(study))
+    numbers = Counter(trial.state.name for trial in trials)
+    best: dict[tuple[str, ...], Best] = {}
+    for trial in study.best:
+        found = _found(trial, config)
+        best.setdefault(found.keys, found)
+    return Findings(
+        wanted=config.trials,
+        states={word: numbers[name] for name, word in _WORDS.items() if numbers[name]},
+        best=tuple(best.values()),
+        failures={trial.number: _why(trial) for trial in trials if trial.state.name == "FAIL"},
+        warning=_warning(config),
+    )
+
+
+def read_findings(project: Project, name: str, config: SearchConfig, at: At) -> Findings | None:
+    """What a search found so far, while it goes on or afterwards; None if it has not begun.
+
+    Raises:
+        RunError: the study cannot be read.
+    """
+    from .study import Log
+
+    path = study_path(project, name)
+    if not path.exists():
+        return None
+    study = found_study(Log(path, is_owner=False), config, at)
+    return None if study is None else findings_of(study, config)
+
+
+def _found(trial: FrozenTrial, config: SearchConfig) -> Best:
+    metrics = [one.metric for one in config.objectives]
+    known = trial.user_attrs
+    return Best(
+        number=trial.number,
+        point=point_of(config.space, trial.params),
+        values=dict(zip(metrics, trial.values, strict=True)),
+        runs=tuple(known["runs"]),
+        folders=tuple(known["folders"]),
+        keys=tuple(known["keys"]),
+    )
+
+
+def _best(best: Best) -> str:
+    values = ", ".join(f"{metric} {value:.6g}" for metric, value in best.values.items())
+    point = " ".join(f"{field}={value}" for field, value in best.point.items())
+    count = len(best.runs)
+    return f"{values} at {point} (trial {best.number}, n={count} seed{'s' if count != 1 else ''})"
+
+
+def _why(trial: FrozenTrial) -> str:
+    known = trial.user_attrs
+    return str(known.get("why") or known.get("refused") or "its search was killed").splitlines()[0]
+
+
+def _warning(config: SearchConfig) -> str:
+    metrics = [one.metric for one in config.objectives]
+    on_test = [metric for metric in metrics if metric.startswith("test/")]
+    if on_test:
+        return (
+            f"chosen by {on_test[0]}: this is the luckiest point on the test set, and no estimate "
+            "of what the recipe reaches"
+        )
+    if any(metric.startswith("val/") for metric in metrics):
+        return (
+            "the best of many is partly luck: report test/* of this point, trained with seeds "
+            "that took no part in the choice"
+        )
+    return ""

@@ -1,0 +1,155 @@
+"""Sweeps in tables: rows in order of values, stability, boundaries, claims, figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from labctl.report.bundle import write_bundle
+from labctl.report.figure import marks
+from labctl.report.report import report
+from labctl.report.rows import Rows
+from labctl.report.sweeps import swept
+
+WIDTH = """\
+title: how wide
+recipe: base
+axes: {width: "2,8,4"}
+seeds: [0, 1]
+"""
+
+
+@pytest.fixture
+def wide(lab: Any) -> Any:
+    """Stable at 2 and 4; at 8 one seed of two was halted."""
+    lab.recipe("base")
+    lab.sweep(WIDTH, "width")
+    for seed in (0, 1):
+        lab.run("base", seed, acc=0.5 + 0.1 * seed, point=["model.width=2"])
+        lab.run("base", seed, acc=0.7, point=["model.width=4"])
+    lab.run("base", 0, acc=0.9, point=["model.width=8"])
+    lab.run("base", 1, status="HALTED", message="fell at step 9: x", point=["model.width=8"])
+    return lab
+
+
+def test_rows_stand_in_the_order_of_their_values_with_seeds_aggregated(wide: Any) -> None:
+    grid = wide.report("width")
+    assert [row.cells[0].text for row in grid.rows] == ["width 2", "width 4", "width 8"]
+    accuracy = [wide.cell(grid, row, "test/acc (%)").text for row in range(3)]
+    assert accuracy == ["55.00 \u00b1 7.07 (n=2)", "70.00 \u00b1 0.00 (n=2)", "90.00 (n=1 of 2)"]
+    stable = [wide.cell(grid, row, "P(stable)").text for row in range(3)]
+    assert stable == ["1.00 (2 of 2)", "1.00 (2 of 2)", "0.50 (1 of 2)"]
+    assert "halted: seed 1 (fell at step 9: x)" in grid.notes
+    assert grid.title.startswith("how wide")
+
+
+def test_what_was_tried_besides_is_shown_and_what_is_missing_says_how(wide: Any) -> None:
+    wide.run("base", 5, acc=0.8, point=["model.width=6"])
+    wide.sweep(WIDTH.replace("2,8,4", "2,8,16"), "width")
+    grid = wide.report("width")
+    labels = [row.cells[0].text for row in grid.rows]
+    assert labels == ["width 2", "width 4", "width 6", "width 8", "width 16"]
+    assert wide.cell(grid, 2, "test/acc (%)").text == "80.00 (n=1)"
+    assert wide.cell(grid, 4, "P(stable)").text == "missing (0 of 2)"
+    assert "missing: seeds 0, 1; train: labctl sweep width" in grid.notes
+
+
+def test_a_run_with_other_values_too_is_no_point(wide: Any) -> None:
+    wide.run("base", 0, acc=0.1, point=["model.width=4", "batch_size=32"])
+    assert len(wide.report("width").rows) == 3
+
+
+def test_a_sweep_stands_in_a_table_beside_a_recipe(wide: Any) -> None:
+    wide.table(
+        """\
+        rows: [{recipe: base, label: plain}, {sweep: width, label: of}]
+        columns: [{kind: metric, metric: test/acc}]
+        """
+    )
+    grid = wide.report()
+    labels = [row.cells[0].text for row in grid.rows]
+    assert labels == ["plain", "of width 2", "of width 4", "of width 8"]
+    # Width 4 is the recipe's own: one piece of work, found under both names.
+    assert wide.cell(grid, 0, "test/acc (%)").text == "70.00 \u00b1 0.00 (n=2 of 3)"
+
+
+def test_a_published_sweep_is_printed_again_without_its_runs(wide: Any, tmp_path: Path) -> None:
+    before = wide.report("width")
+    runs = [run.parent for run in wide.project.runs.glob("**/plan.json")]
+    path = tmp_path / "width.json"
+    from labctl.store.run import Run
+
+    write_bundle([Run(folder) for folder in runs], path)
+    for run in runs:
+        Run(run).discard()
+    after = wide.report("width", bundles=[path])
+    assert [[c.text for c in row.cells] for row in after.rows] == [
+        [c.text for c in row.cells] for row in before.rows
+    ]
+
+
+def test_a_claimed_threshold_is_judged_by_all_runs_on_either_side(lab: Any) -> None:
+    lab.recipe("base")
+    claims = "claims: {edge: {stable_from: 4, known: refuted}, other: {stable_from: 8}}\n"
+    lab.sweep(WIDTH.replace("[0, 1]", "[0, 1, 2, 3, 4]") + claims, "width")
+    for seed in range(5):
+        for width, status in ((2, "DONE"), (4, "DONE"), (8, "DONE")):
+            lab.run("base", seed, status=status, point=[f"model.width={width}"])
+    said = [remark for remark in lab.report("width").remarks if "stable from" in remark]
+    assert said[0].startswith("edge: REFUTED, as known. edge: stable from 4 on, and not below:")
+    assert "5 of 5 runs stable (95 % interval 0.57 to 1.00) below 4" in said[0]
+    assert said[1].startswith("other: REFUTED. ")
+
+
+def test_a_threshold_that_is_there_is_reproduced(lab: Any) -> None:
+    lab.recipe("base")
+    claims = "claims: {edge: {stable_from: 4}, beyond: {stable_from: 99}}\n"
+    lab.sweep(WIDTH.replace("[0, 1]", "[0, 1, 2, 3, 4]") + claims, "width")
+    for seed in range(5):
+        lab.run("base", seed, status="DIVERGED", point=["model.width=2"])
+        lab.run("base", seed, point=["model.width=4"])
+    said = [remark for remark in lab.report("width").remarks if "stable from" in remark]
+    assert said[0].startswith("edge: REPRODUCED. ")
+    assert said[1].startswith("beyond: UNRESOLVED. ") and "no run from it on" in said[1]
+
+
+def test_the_boundary_follows_from_the_runs(lab: Any) -> None:
+    lab.recipe("base")
+    lab.sweep(WIDTH + "boundary: {low: 2, high: 8, points: 3}\n", "width")
+    for seed in (0, 1):
+        lab.run("base", seed, point=["model.width=2"])
+        lab.run("base", seed, point=["model.width=4"])
+        lab.run("base", seed, status="DIVERGED", point=["model.width=8"])
+    remarks = lab.report("width").remarks
+    assert any(remark.startswith("high end: between 8 (0 of 2 stable) and 4") for remark in remarks)
+    assert any(remark.startswith("low end: none in the range") for remark in remarks)
+
+
+def test_the_figure_shows_what_the_table_says(wide: Any, tmp_path: Path) -> None:
+    rows = Rows(wide.project, wide.registry, None, ())
+    drawn = marks(swept(rows, "width").along, "test/acc")
+    assert [(mark.x, mark.stable, mark.seeds) for mark in drawn] == [
+        (2.0, 1.0, (50.0, 60.0)), (4.0, 1.0, (70.0, 70.0)), (8.0, 0.5, (90.0,)),
+    ]  # fmt: skip
+    grid = report(wide.project, wide.registry, "width", figures=tmp_path)
+    assert [path.name for path in grid.figures] == ["width.png", "width.svg"]
+    assert grid.figures[0].read_bytes().startswith(b"\x89PNG")
+    svg = grid.figures[1]
+    assert ElementTree.parse(svg).getroot().tag.endswith("svg")
+    first = svg.read_bytes()
+    report(wide.project, wide.registry, "width", figures=tmp_path)
+    assert svg.read_bytes() == first, "the same runs give the same bytes"
+
+
+def test_values_that_are_no_numbers_stand_side_by_side(lab: Any) -> None:
+    lab.recipe("base")
+    lab.sweep("recipe: base\naxes: {precision: [fp32, bf16]}\nseeds: [0]\n", "precision")
+    for name in ("fp32", "bf16"):
+        lab.run("base", 0, point=[f"numerics.precision={name}"])
+    found = swept(Rows(lab.project, lab.registry, None, ()), "precision")
+    assert [(mark.x, mark.label) for mark in marks(found.along, "test/acc")] == [
+        (0.0, "bf16"), (1.0, "fp32"),
+    ]  # fmt: skip
