@@ -22,10 +22,12 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/pip install --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-# Two recipes through every phase of their curricula on small data, and the table they make.
+# Two recipes through every phase of their curricula on small data, a sweep, and their tables.
 demo: $(INSTALLED)
 	$(BIN)/labctl run recipes/ctd_gamma1.5.yaml recipes/ctd_baseline.yaml --preset smoke
 	$(BIN)/labctl report --table main --preset smoke
+	$(BIN)/labctl sweep beta --values 0.20:0.25 --preset smoke
+	$(BIN)/labctl report --table beta --preset smoke
 
 check: lint types test
 

@@ -17,7 +17,7 @@ from .figure import draw, marks
 from .grid import Cell, Grid, GridRow, Heading
 from .result import Result
 from .rows import Row, Rows
-from .sweeps import Swept, boundary_of, swept, trials_of
+from .sweeps import Swept, boundary_of, swept
 from .table import MetricColumn, RowConfig, TableFile, load_table
 from .threshold import judged
 
@@ -98,10 +98,11 @@ def _claims(sweeps: Iterable[Swept]) -> Iterator[str]:
 
 
 def _boundaries(sweeps: Iterable[Swept]) -> Iterator[str]:
-    """Where the runs of a sweep stop being stable, if its file asks for that."""
+    """Where the runs of a sweep stop being stable, if that was searched to the end."""
     for found in sweeps:
-        if found.sweep.config.boundary is not None and trials_of(found):
-            yield from boundary_of(found).sentences()
+        if found.sweep.config.boundary is not None:
+            result = boundary_of(found)
+            yield from () if result.missing else result.sentences()
 
 
 def _shown(file: TableFile, rows: Rows, sweeps: Mapping[str, Swept]) -> tuple[list[str], list[Row]]:

@@ -57,6 +57,8 @@ class Findings:
     """Why trials failed, by number: diverged, halted, failed, or refused by the recipe."""
     warning: str
     """What the best values cannot be used for."""
+    is_outdated: bool = False
+    """The recipe was edited while the search went on, which ended it."""
 
     def sentences(self) -> list[str]:
         """For people, the most important first."""
@@ -66,11 +68,16 @@ class Findings:
             said.append(self.warning)
         counts = ", ".join(f"{count} {word}" for word, count in self.states.items())
         said.append(f"{total} of {self.wanted} trials" + (f": {counts}" if counts else ""))
+        if self.is_outdated:
+            said.append(
+                "the recipe was edited meanwhile and means other work now: nothing more was asked; "
+                "the same command begins a new study"
+            )
         said += [f"trial {number} failed: {why}" for number, why in self.failures.items()]
         return said
 
 
-def findings_of(study: Study, config: SearchConfig) -> Findings:
+def findings_of(study: Study, config: SearchConfig, *, is_outdated: bool = False) -> Findings:
     """What the trials of a study say."""
     trials = list(counted(study))
     numbers = Counter(trial.state.name for trial in trials)
@@ -84,6 +91,7 @@ def findings_of(study: Study, config: SearchConfig) -> Findings:
         best=tuple(best.values()),
         failures={trial.number: _why(trial) for trial in trials if trial.state.name == "FAIL"},
         warning=_warning(config),
+        is_outdated=is_outdated,
     )
 
 

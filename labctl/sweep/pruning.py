@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from labctl.execute.follower import Follower
+from labctl.recipe.times import Time
 from labctl.registry.config import Config
 from labctl.store.run import Run
 
@@ -28,10 +29,22 @@ class Pruner(Config):
     """Looked at whenever it is journalled; the objective's own if not given."""
     goal: Goal | None = None
     """Of `metric`; the objective's own if not given."""
-    warm_up: float = Field(default=0.1, gt=0, lt=1)
-    """Fraction of a run's budget before which none is given up."""
+    warm_up: Time = Time(10, "%")
+    """Part of a run's budget before which none is given up."""
     startup: int = Field(default=5, ge=0)
     """Of `median`: trials that are finished before any is given up."""
+
+    @field_validator("warm_up")
+    @classmethod
+    def _is_part(cls, warm_up: Time) -> Time:
+        if warm_up.unit != "%" or not 0 < warm_up.value < 100:
+            raise ValueError(f"{warm_up} should be a part of the budget, for example 10%")
+        return warm_up
+
+    @property
+    def begin(self) -> int:
+        """Progress from which on trials are given up."""
+        return max(1, round(WHOLE * self.warm_up.value / 100))
 
 
 def as_pruner(value: Any) -> Any:

@@ -14,7 +14,7 @@ from labctl.registry.config import Config
 from .field import field_of
 from .objective import FLOPS, Goal, Objective, requires_validation
 from .pruning import Pruner, as_pruner
-from .space import Choices, Range
+from .space import Choices, Part
 
 
 class SearchConfig(Config):
@@ -29,7 +29,7 @@ class SearchConfig(Config):
     """Of the proposals; the seeds of the runs are the recipe's."""
     objectives: tuple[Objective, ...] = Field(min_length=1)
     """One, or several that are weighed against one another."""
-    space: dict[str, Range | Choices] = Field(min_length=1)
+    space: dict[str, Part] = Field(min_length=1)
     """What may be proposed, by field: `{low: 1e-4, high: 1e-2, log: true}` or `{choices: [..]}`."""
     pruner: Annotated[Pruner | None, BeforeValidator(as_pruner)] = None
     """Whether trials that fall behind are given up: `none`, `median`, `hyperband`. With several

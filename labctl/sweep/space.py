@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from labctl.registry.config import Config
 
@@ -57,24 +58,32 @@ class Range(Config):
         """Whether the search could propose `value`."""
         if not isinstance(value, float | int) or not self.low <= value <= self.high:
             return False
-        if self.integer and value != int(value):
-            return False
-        offset = Decimal(repr(value)) - Decimal(repr(self.low))
-        return self.step is None or not offset % Decimal(repr(self.step))
+        return math.isclose(value, self._exact(value), rel_tol=1e-9, abs_tol=1e-12)
 
     def written(self, value: Any) -> str:
-        """`value` as an override; reading it gives the same number, bit for bit."""
-        return written(Decimal(repr(int(value) if self.integer else float(value))))
+        """`value` as an override; without a step, reading it gives the same number bit for bit."""
+        return written(self._exact(value))
+
+    def _exact(self, value: float) -> Decimal:
+        """The number that is meant: sums of binary steps are a little off, 0.30000000000000004."""
+        step = self.step or (1.0 if self.integer else None)
+        if step is None:
+            return Decimal(repr(float(value)))
+        low, width = Decimal(repr(self.low)), Decimal(repr(step))
+        return low + width * round((Decimal(repr(value)) - low) / width)
 
 
 class Choices(Config):
     """Values without an order."""
 
-    choices: tuple[Any, ...] = Field(min_length=2)
+    choices: tuple[Any, ...]
+    """Two or more."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         texts = self.texts
+        if len(texts) < 2:
+            raise ValueError(f"between {len(texts)} choices there is nothing to choose")
         if twice := next((text for text in texts if texts.count(text) > 1), None):
             raise ValueError(f"{twice} is there twice")
         return self
@@ -93,7 +102,16 @@ class Choices(Config):
         return str(value)
 
 
-Space = Mapping[str, Range | Choices]
+def _kind(value: Any) -> str:
+    """Which of the two an author means, by the one word that only it has."""
+    given = value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
+    return "listed" if "choices" in given else "ranged"
+
+
+Part = Annotated[
+    Annotated[Range, Tag("ranged")] | Annotated[Choices, Tag("listed")], Discriminator(_kind)
+]
+Space = Mapping[str, Part]
 
 
 def point_of(space: Space, params: Params) -> dict[str, str]:

@@ -222,9 +222,8 @@ def _sampler(kind: str, seed: int) -> BaseSampler:
 def _pruner(pruner: Pruner | None) -> BasePruner:
     if pruner is None:
         return NopPruner()
-    begin = max(1, round(WHOLE * pruner.warm_up))
     if pruner.kind == "median":
-        return MedianPruner(n_startup_trials=pruner.startup, n_warmup_steps=begin)
+        return MedianPruner(n_startup_trials=pruner.startup, n_warmup_steps=pruner.begin)
     return HyperbandPruner(
-        min_resource=begin, max_resource=WHOLE, reduction_factor=_BRACKETS_FACTOR
+        min_resource=pruner.begin, max_resource=WHOLE, reduction_factor=_BRACKETS_FACTOR
     )

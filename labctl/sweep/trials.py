@@ -82,7 +82,7 @@ class Search:
         retry_failed: bool = False,
     ) -> None:
         self.project, self.name, self.config, self.at = project, name, config, at
-        self.is_outdated = False
+        self._is_outdated = False
         """The recipe was edited while the search went on: nothing more is asked."""
         self._retry_failed = retry_failed
         self._lock = FileLock(study_path(project, name).with_suffix(".lock"))
@@ -127,7 +127,7 @@ class Search:
     @property
     def findings(self) -> Findings:
         """What is known now."""
-        return findings_of(self.study, self.config)
+        return findings_of(self.study, self.config, is_outdated=self._is_outdated)
 
     def more(self, room: int) -> Sequence[Job]:
         """Jobs of trials that an earlier search left, then of new ones, until `room` is filled.
@@ -179,7 +179,7 @@ class Search:
                 self.study.enqueue(trial.params, replaces=trial.number)
 
     def _may_ask(self) -> bool:
-        if self.is_outdated:
+        if self._is_outdated:
             return False
         if any(trial.state.name == "WAITING" for trial in self.study.trials):
             return True
@@ -188,7 +188,7 @@ class Search:
     def _ask(self) -> None:
         """A new trial; its proposal depends on the seed, its place and what was told before."""
         if not is_current(self.study, self.config, self.at):
-            self.is_outdated = True
+            self._is_outdated = True
             return
         committed = [trial.user_attrs for trial in self.study.trials if is_committed(trial)]
         place = sum("replaces" not in known for known in committed)

@@ -440,7 +440,8 @@ def test_a_recipe_that_is_edited_meanwhile_ends_the_search(bench: Bench) -> None
 
     bench.ends = edit
     search = bench.go(config(trials=4))
-    assert search.is_outdated and len(told(search)) == 1
+    assert len(told(search)) == 1 and search.findings.is_outdated
+    assert any("edited meanwhile" in said for said in search.findings.sentences())
 
 
 def test_another_space_begins_with_the_points_that_lie_in_it(bench: Bench) -> None:
@@ -482,7 +483,7 @@ def test_several_objectives_give_a_front(bench: Bench) -> None:
 def test_the_median_rule_gives_up_what_falls_behind(bench: Bench) -> None:
     """Against the rule itself: after `startup` trials, one is given up at the first evaluation past
     the warm-up where its best so far is below the median of the finished ones there."""
-    pruner = {"kind": "median", "warm_up": 0.3, "startup": 3}
+    pruner = {"kind": "median", "warm_up": "30%", "startup": 3}
     search = bench.go(config(RATE, trials=14, pruner=pruner))
     finished: list[Plan] = []
     for trial in search.study.trials:
@@ -497,6 +498,7 @@ def test_the_median_rule_gives_up_what_falls_behind(bench: Bench) -> None:
         if stop is None:
             assert trial.state.name == "COMPLETE", trial.number
             finished.append(run.plan)
+            assert trial.intermediate_values.keys() == set(range(100, 1001, 100))
         else:
             assert trial.state.name == "PRUNED", trial.number
             assert run.status is Status.STOPPED and run.journal.curves["val/acc"].keys() == set(
@@ -525,7 +527,7 @@ def test_pruning_can_look_at_a_metric_that_falls(bench: Bench) -> None:
 
 def test_hyperband_gives_up_at_its_rungs(bench: Bench) -> None:
     """Rungs lie at the warm-up times powers of three; what is best so far goes on."""
-    pruner = {"kind": "hyperband", "warm_up": 0.1}
+    pruner = {"kind": "hyperband", "warm_up": "10%"}
     search = bench.go(config(RATE, trials=24, pruner=pruner))
     pruned = told(search, "PRUNED")
     assert len(pruned) >= 6 and len(told(search)) >= 3

@@ -1,0 +1,173 @@
+"""What a recipe can say about the energy transformer and about equilibrium propagation."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from labctl.api import Config, DataSpec, Knob
+
+Activation = Literal["logcosh", "relu2", "softplus2"]
+Readout = Literal["cls", "mean", "flatten"]
+Estimator = Literal["centered", "one_sided", "random_sign", "richardson"]
+
+
+class RelaxConfig(Config):
+    """When a relaxation stops, and how far it steps."""
+
+    max_steps: int = Field(default=40, ge=0)
+    """Steps after which a sample stops, settled or not."""
+    tol: float = Field(default=1e-5, ge=0)
+    """A sample stops once its step is shorter than this share of its state; 0 never stops early."""
+    step_size: float = Field(default=1.0, gt=0, le=1)
+    """Share of the way to the field's value that a step goes."""
+
+
+class NudgeConfig(RelaxConfig):
+    """When a nudged relaxation stops: `tol` is the step's share of the distance from the free
+    state, since that distance is the signal."""
+
+    max_steps: int = Field(default=25, ge=0)
+    """Steps after which a sample stops, settled or not."""
+    tol: float = Field(default=1e-3, ge=0)
+    """A sample stops once its step is shorter than this share of its way from the free state; 0
+    never stops early."""
+
+
+class EnergyTransformerConfig(Config):
+    """An energy over tokens (Hoover et al. 2023, in Lagrangian form), driven by image patches."""
+
+    patch_size: int = Field(default=4, ge=1)
+    """Side of a square patch in pixels; must divide the image's sides."""
+    embed_dim: int = Field(default=128, ge=2)
+    """Width d of a token."""
+    num_heads: int = Field(default=4, ge=1)
+    """Attention heads; must divide embed_dim."""
+    hidden: int = Field(default=512, ge=1)
+    """Patterns M of the associative memory, the width of its hidden layer."""
+    activation: Activation = "logcosh"
+    """Potential of the memory: `logcosh` (slope tanh), `relu2` (relu^2/2, slope relu) or
+    `softplus2` (softplus^2/2, smooth)."""
+    norm_eps: float = Field(default=1.0, gt=0)
+    """Added to a token's variance; 1/sqrt of it bounds how steep the normalisation is."""
+    inverse_temperature: float | None = Field(default=None, gt=0)
+    """Of the attention's softmax; null is 1/sqrt(embed_dim / num_heads)."""
+    attention: bool = True
+    """Whether tokens see each other at all."""
+    readout: Readout = "cls"
+    """What the head reads: an extra token, the mean of the patches, or all of them."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of patterns left out for a sample in training, the same ones in all of its phases."""
+    relax: RelaxConfig = RelaxConfig()
+    """The free relaxation, in training and evaluation."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.embed_dim % self.num_heads:
+            divisors = [n for n in range(1, self.embed_dim + 1) if self.embed_dim % n == 0]
+            raise ValueError(
+                f"num_heads {self.num_heads} does not divide embed_dim {self.embed_dim}; "
+                f"{', '.join(map(str, divisors))} do"
+            )
+        if self.readout == "cls" and not self.attention:
+            raise ValueError(
+                "readout: cls without attention reads a token that sees nothing; "
+                "readout: mean or flatten works"
+            )
+        return self
+
+    @property
+    def beta_attention(self) -> float:
+        """The inverse temperature of the attention's softmax."""
+        if self.inverse_temperature is not None:
+            return self.inverse_temperature
+        return float((self.embed_dim // self.num_heads) ** -0.5)
+
+
+class ContractionConfig(Config):
+    """What keeps the relaxation a contraction while weights are learnt."""
+
+    memory_norm: float | None = Field(default=1.0, gt=0)
+    """Largest spectral norm of the patterns; null lets it grow."""
+    attention_norm: float | None = Field(default=0.5, gt=0)
+    """Largest spectral norm of the queries' and of the keys' weights, heads stacked; null lets it
+    grow."""
+    max_gain: float | None = Field(default=1.0, gt=0)
+    """Largest gain of the normalisation; null lets it grow."""
+    max_radius: float = Field(default=0.95, gt=0)
+    """A spectral radius above this, measured once an epoch, shrinks patterns, queries and keys."""
+    max_busy: float = Field(default=0.7, gt=0)
+    """A batch whose free relaxations take more than this share of `relax.max_steps`, on average,
+    shrinks them too."""
+    shrink: float = Field(default=0.98, gt=0, le=1)
+    """What they are multiplied by."""
+
+
+class ProbeConfig(Config):
+    """A look, at the first step of each epoch, at how good the estimate is."""
+
+    samples: int = Field(default=64, ge=0)
+    """Samples of the batch whose estimate is compared with the implicit gradient; 0 is off."""
+    radius_steps: int = Field(default=20, ge=1)
+    """Power iterations for the spectral radius."""
+
+
+class FailureConfig(Config):
+    """When a sample's relaxation has failed. It is repeated with half the step, then left out."""
+
+    growth: float = Field(default=10.0, gt=1)
+    """A step this many times as long as the first."""
+    residual: float = Field(default=1e-2, gt=0)
+    """A last step that is a larger share of the state."""
+    energy_rise: float | None = Field(default=1e-4, ge=0)
+    """An energy that rose by more than this share of its size; null does not look."""
+    skip_above: float = Field(default=0.05, ge=0, le=1)
+    """A larger share of failed samples skips the whole update."""
+
+
+class EqPropConfig(Config):
+    """Equilibrium propagation (Scellier & Bengio 2017; Laborieux et al. 2021)."""
+
+    estimator: Estimator = "centered"
+    """`centered` (+beta and -beta, bias beta^2), `one_sided` (+beta and free, bias beta),
+    `random_sign` (one-sided, its sign drawn for each batch), `richardson` (two centered pairs, bias
+    beta^4)."""
+    nudge: NudgeConfig = NudgeConfig()
+    """The nudged relaxations."""
+    sequential: bool = False
+    """Relax +beta and -beta one after the other, not as one batch: slower, with less memory."""
+    contraction: ContractionConfig = ContractionConfig()
+    """Limits of the weights after each step."""
+    probe: ProbeConfig = ProbeConfig()
+    """The look at the estimate once an epoch."""
+    failure: FailureConfig = FailureConfig()
+    """What counts as a failed relaxation."""
+
+
+def eqprop_knobs(config: EqPropConfig, spec: DataSpec) -> tuple[Knob, ...]:
+    """Of the learner eqprop: beta."""
+    return (Knob("beta", 0.05, "strength of the nudge towards a lower cost", low=1e-6, high=10.0),)
+
+
+def num_tokens(config: EnergyTransformerConfig, spec: DataSpec) -> int:
+    """Tokens N of one image, the extra one of `readout: cls` among them."""
+    _, height, width = spec.shape
+    patches = (height // config.patch_size) * (width // config.patch_size)
+    return patches + (config.readout == "cls")
+
+
+def fault(config: EnergyTransformerConfig, spec: DataSpec) -> str | None:
+    """Why this model cannot be built for this data; None if it can."""
+    if spec.inputs != "image":
+        return f"energy_transformer reads images; {spec.name} has {spec.inputs}"
+    sides = spec.shape[1:]
+    if any(side % config.patch_size for side in sides):
+        works = [n for n in range(1, min(sides) + 1) if not any(side % n for side in sides)]
+        return (
+            f"patch_size {config.patch_size} does not divide the sides {sides[0]}x{sides[1]} of "
+            f"{spec.name}; {', '.join(map(str, works))} do"
+        )
+    if config.attention and num_tokens(config, spec) < 2:
+        return "attention needs two tokens; a smaller patch_size, or attention: false, works"
+    return None

@@ -1,0 +1,112 @@
+"""Keeps the relaxation a contraction: limits of weights, and the measured spectral radius.
+
+The field's Jacobian is H M, with M = dg/dx of norm at most gain / sqrt(eps) and H = -d2E_int/dg2 of
+norm at most s_m^2 max Phi'' + 2 s_a^2 (1 + b R^2 s_a^2), R^2 = gain^2 d, where s_m and s_a are the
+spectral norms of the patterns and of queries and keys.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .config import ContractionConfig
+from .model import EnergyTransformer
+from .relaxation import Field
+
+FIRST_POWERS = 50
+"""Power iterations for the norms of weights before the first step."""
+POWERS = 4
+"""Power iterations after each step, from where the last ones ended."""
+LEAST_GAIN = 1e-2
+"""The normalisation's gain stays above this: at 0 it passes nothing on, and below no minimum is
+one."""
+
+
+class Contraction:
+    """Scales weights back that outgrew their limits; remembers in which direction they are largest.
+
+    Norms come from power iteration, which is at most a little below the true norm.
+    """
+
+    def __init__(self, model: EnergyTransformer, config: ContractionConfig) -> None:
+        self.model, self.config = model, config
+        self.limited: list[tuple[nn.Parameter, float | None]] = [
+            (model.patterns, config.memory_norm)
+        ]
+        if model.config.attention:
+            self.limited.append((model.query_key, config.attention_norm))
+        self.directions = [_direction(_stack(weights)) for weights, _ in self.limited]
+        self._powers = FIRST_POWERS
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Scale down what is beyond its limit."""
+        if self.config.max_gain is not None:
+            self.model.gain.clamp_(LEAST_GAIN, self.config.max_gain)
+        for place, (weights, limit) in enumerate(self.limited):
+            if limit is None:
+                continue
+            stack, direction = _stack(weights), self.directions[place]
+            norm, self.directions[place] = largest_singular(stack, direction, self._powers)
+            stack.mul_((limit / norm).clamp(max=1).view(-1, 1, 1))
+        self._powers = POWERS
+
+    @torch.no_grad()
+    def shrink(self, is_due: Tensor) -> None:
+        """Multiply patterns, queries and keys by `shrink` where the 0-d bool is true."""
+        for weights, _ in self.limited:
+            weights.mul_(1 - (1 - self.config.shrink) * is_due.to(weights.dtype))
+
+    def state_dict(self) -> dict[str, list[Tensor] | int]:
+        return {"directions": list(self.directions), "powers": self._powers}
+
+    def load_state_dict(self, state: dict[str, list[Tensor] | int]) -> None:
+        directions, powers = state["directions"], state["powers"]
+        assert isinstance(directions, list) and isinstance(powers, int)
+        self.directions = [
+            saved.to(own) for saved, own in zip(directions, self.directions, strict=True)
+        ]
+        self._powers = powers
+
+
+def largest_singular(weights: Tensor, direction: Tensor, powers: int) -> tuple[Tensor, Tensor]:
+    """Largest singular values (k,) of matrices (k, a, b) and their right vectors (k, b), from a
+    first guess at these."""
+    v = direction.unsqueeze(-1)
+    for _ in range(powers):
+        v = weights.mT @ (weights @ v)
+        v = v / torch.linalg.vector_norm(v, dim=1, keepdim=True).clamp(min=1e-30)
+    return torch.linalg.vector_norm(weights @ v, dim=(1, 2)), v.squeeze(-1)
+
+
+def spectral_radius(field: Field, x: Tensor, given: tuple[Tensor, ...], steps: int) -> Tensor:
+    """Of dT/dx at states x (B, ...), for each sample, (B,); T is `field(x, *given)`.
+
+    By power iteration with one vector-Jacobian product a step: a matrix and its transpose have the
+    same spectrum. For an energy's field that is real, and this converges.
+    """
+    draws = torch.Generator().manual_seed(0)
+    v = torch.randn(x.shape, generator=draws, dtype=torch.float64).to(x)
+    radius = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        image = field(leaf, *given)
+    for _ in range(steps):
+        length = torch.linalg.vector_norm(v.flatten(1), dim=1).clamp(min=1e-30)
+        v = v / length.view(-1, *[1] * (x.ndim - 1))
+        (v,) = torch.autograd.grad(image, leaf, v, retain_graph=True)
+        radius = torch.linalg.vector_norm(v.flatten(1), dim=1)
+    return radius
+
+
+def _stack(weights: Tensor) -> Tensor:
+    """One matrix or several as (k, a, b)."""
+    return weights if weights.ndim == 3 else weights.unsqueeze(0)
+
+
+def _direction(stack: Tensor) -> Tensor:
+    """A first guess at right singular vectors, the same on every device."""
+    draws = torch.Generator().manual_seed(0)
+    shape = (stack.shape[0], stack.shape[2])
+    return torch.randn(shape, generator=draws, dtype=torch.float64).to(stack)

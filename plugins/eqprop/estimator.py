@@ -1,0 +1,169 @@
+"""Gradients from the contrast of equilibria that are nudged by different strengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .config import EqPropConfig, Estimator
+from .cost import Cost
+from .local import Held, local_gradients
+from .model import EnergyTransformer
+from .relaxation import Relaxed, relax_safely
+
+
+class Branch(NamedTuple):
+    """One equilibrium of a contrast."""
+
+    strength: float
+    """Of its nudge, in units of beta; 0 is the free equilibrium."""
+    weight: float
+    """Of its dF/dtheta, in units of 1/beta."""
+
+
+BRANCHES: dict[Estimator, tuple[Branch, ...]] = {
+    "centered": (Branch(1, 1 / 2), Branch(-1, -1 / 2)),
+    "one_sided": (Branch(1, 1), Branch(0, -1)),
+    "random_sign": (Branch(1, 1), Branch(0, -1)),
+    "richardson": (Branch(0.5, 4 / 3), Branch(-0.5, -4 / 3), Branch(1, -1 / 6), Branch(-1, 1 / 6)),
+}
+"""Contrasts that differ from the gradient by O(beta^2), O(beta), O(beta) (whose sign alternates)
+and O(beta^4): Laborieux et al. 2021; Richardson extrapolation of the centered one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A gradient and how it was found."""
+
+    gradients: dict[str, Tensor]
+    """By parameter: the estimated gradient of the mean cost of the samples that were kept."""
+    free: Relaxed
+    nudged: tuple[Relaxed, ...]
+    """Of each nudged branch, B samples."""
+    kept: Tensor
+    """bool (B,): samples all of whose relaxations came to rest."""
+    logits: Tensor
+    """(B, classes) at the free equilibrium."""
+    aim: Tensor
+    """(B, classes): what their softmax should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nudged:
+    """The field of F = E + beta C, and F itself, of states and `Held.given`."""
+
+    model: EnergyTransformer
+    cost: Cost
+
+    def field(
+        self, x: Tensor, u: Tensor, aim: Tensor, beta: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        model = self.model
+        g = model.norm(x)
+        errors = self.cost.slope(model.head(model.pool(g)), aim)
+        return u + model.force(g, mask) - beta * model.pull(errors)
+
+    def energy(
+        self, x: Tensor, u: Tensor, aim: Tensor, beta: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        cost = self.cost.value(self.model.readout(x), aim)
+        return self.model.energy(x, u, mask) + beta.flatten() * cost
+
+
+@torch.no_grad()
+def estimate(
+    model: EnergyTransformer,
+    cost: Cost,
+    inputs: Tensor,
+    targets: Tensor,
+    beta: Tensor,
+    config: EqPropConfig,
+    *,
+    sign: float = 1.0,
+    mask: Tensor | None = None,
+) -> Estimate:
+    """The gradient that equilibrium propagation estimates from images (B, C, H, W), classes (B,).
+
+    beta is 0-d; each sample is nudged by its own cost and so strongly, however large the batch.
+    `sign` turns the contrast around, as `random_sign` does every other batch.
+    """
+    patches = model.patches(inputs)
+    aim = cost.aim(targets, model.num_classes, inputs.dtype)
+    held = Held(patches, model.drive_of(patches), aim, mask)
+    free = model.settle(held.drive, mask, failure=config.failure)
+    branches = tuple(Branch(sign * s, sign * w) for s, w in BRANCHES[config.estimator])
+    nudged = _nudge(model, cost, free, held, [b.strength * beta for b in branches if b.strength],
+                    config)  # fmt: skip
+    kept = ~free.failed
+    for relaxed in nudged:
+        kept = kept & ~relaxed.failed
+    mean = kept / (kept.sum().clamp(min=1) * beta)
+    states = iter(nudged)
+    rows = [
+        (free if branch.strength == 0 else next(states), branch.strength * beta.expand(len(aim)),
+         branch.weight * mean)
+        for branch in branches
+    ]  # fmt: skip
+    gradients = _contrast(model, cost, rows, held, kept, one_by_one=config.sequential)
+    return Estimate(gradients, free, nudged, kept, model.readout(free.x), aim)
+
+
+def _nudge(
+    model: EnergyTransformer,
+    cost: Cost,
+    free: Relaxed,
+    held: Held,
+    strengths: list[Tensor],
+    config: EqPropConfig,
+) -> tuple[Relaxed, ...]:
+    """From the free equilibrium to each nudged one; as one batch unless they are to take turns."""
+    nudged, samples = Nudged(model, cost), len(held.aim)
+    together = 1 if config.sequential else len(strengths)
+    found: list[Relaxed] = []
+    for first in range(0, len(strengths), together):
+        group = strengths[first : first + together]
+        start, many = free.x.repeat(len(group), 1, 1), held.repeat(len(group))
+        given = many.given(torch.stack(group).repeat_interleave(samples))
+        relaxed = relax_safely(
+            nudged.field, start, given, config.nudge, config.failure, nudged.energy, origin=start
+        )
+        work = relaxed.work // len(group)
+        for place in range(len(group)):
+            rows = slice(place * samples, (place + 1) * samples)
+            found.append(
+                Relaxed(
+                    relaxed.x[rows],
+                    relaxed.steps[rows],
+                    relaxed.residual[rows],
+                    relaxed.failed[rows],
+                    work,
+                )
+            )
+    return tuple(found)
+
+
+def _contrast(
+    model: EnergyTransformer,
+    cost: Cost,
+    rows: list[tuple[Relaxed, Tensor, Tensor]],
+    held: Held,
+    kept: Tensor,
+    *,
+    one_by_one: bool,
+) -> dict[str, Tensor]:
+    """The weighted sum of dF/dtheta over branches: equilibrium, beta (B,) and weight (B,) of each.
+
+    Samples that are not kept count nothing, whatever they hold.
+    """
+    states = [torch.where(kept.view(-1, 1, 1), relaxed.x, 0) for relaxed, _, _ in rows]
+    if not one_by_one:
+        beta, weight = (torch.cat(column) for column in list(zip(*rows, strict=True))[1:])
+        return local_gradients(model, cost, torch.cat(states), held.repeat(len(rows)), beta, weight)
+    total: dict[str, Tensor] = {}
+    for x, (_, beta, weight) in zip(states, rows, strict=True):
+        for name, part in local_gradients(model, cost, x, held, beta, weight).items():
+            total[name] = total[name] + part if name in total else part
+    return total

@@ -1,0 +1,193 @@
+"""Relaxation: down the energy, each sample for itself, and what happens when it goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Modules = Callable[[str], ModuleType]
+Make = Callable[..., Any]
+
+
+def images(count: int = 12, seed: int = 1) -> Tensor:
+    draws = torch.Generator().manual_seed(seed)
+    scale = torch.logspace(-2, 0.5, count, dtype=torch.float64).view(-1, 1, 1, 1)
+    return torch.randn(count, 1, 8, 8, generator=draws, dtype=torch.float64) * scale
+
+
+@pytest.mark.parametrize("step_size", [0.3, 1.0])
+@pytest.mark.parametrize("activation", ["logcosh", "relu2", "softplus2"])
+def test_energy_never_rises(
+    eqprop: Modules, energy_model: Make, activation: str, step_size: float
+) -> None:
+    model = energy_model(activation=activation)
+    u = model.drive(images()).detach()
+    x = model.start(u) + 2 * torch.randn(u.shape, generator=torch.Generator().manual_seed(3)).to(u)
+    before, fell = model.energy(x, u), 0.0
+    for _ in range(120):
+        x = x + step_size * (model.field(x, u) - x)
+        after = model.energy(x, u)
+        assert (after - before <= 1e-12 * before.abs()).all()
+        fell, before = fell + (before - after).sum().item(), after
+    assert fell > 1
+    x = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(model.energy(x, u).sum(), x)
+    assert slope.abs().max() < 1e-4
+
+
+def test_each_sample_stops_by_itself_as_if_alone(eqprop: Modules, energy_model: Make) -> None:
+    """Against a loop over samples, one at a time, that stops by the same rule."""
+    model = energy_model()
+    u = model.drive(images()).detach()
+    config = eqprop("config").RelaxConfig(max_steps=50, tol=1e-4, step_size=0.5)
+    found = eqprop("relaxation").relax(model.field, u, (u,), config)
+    for sample in range(len(u)):
+        x, drive = u[sample : sample + 1], u[sample : sample + 1]
+        taken, is_moving = 0, True
+        while is_moving:
+            move = 0.5 * (model.field(x, drive) - x)
+            x, taken = x + move, taken + 1
+            is_moving = bool(move.norm() >= 1e-4 * x.norm()) and taken < 50
+        assert found.steps[sample] == taken
+        torch.testing.assert_close(found.x[sample], x[0], rtol=0, atol=1e-12)
+        assert found.residual[sample].item() == pytest.approx((move.norm() / x.norm()).item())
+    assert len(set(found.steps.tolist())) > 2, "samples differ in how long they take"
+    assert (found.residual < 1e-4).all() and not found.failed.any()
+
+
+def test_compaction_is_lockstep(eqprop: Modules, energy_model: Make) -> None:
+    model = energy_model().float()
+    u = model.drive(images(64).float()).detach()
+    relax = eqprop("relaxation").relax
+    config = eqprop("config").RelaxConfig(max_steps=50, tol=1e-4, step_size=0.3)
+    gathered = relax(model.field, u, (u,), config)
+    lockstep = relax(model.field, u, (u,), config, compact=False)
+    torch.testing.assert_close(gathered.x, lockstep.x, rtol=0, atol=1e-6)
+    assert (gathered.steps - lockstep.steps).abs().max() <= 1  # rounding decides a close race
+    assert int(gathered.steps.sum()) <= gathered.work < lockstep.work
+    assert lockstep.work >= 64 * int(lockstep.steps.max())
+
+
+def test_a_way_from_an_origin_is_measured_against_it(eqprop: Modules) -> None:
+    """x <- 1 + x/2 from 1: the k-th step is 2^-k, the way after it 1 - 2^-k."""
+    config = eqprop("config").RelaxConfig(max_steps=60, tol=1e-3)
+    start = torch.ones(1, 1, 1, dtype=torch.float64)
+    relax = eqprop("relaxation").relax
+    found = relax(lambda x: 1 + x / 2, start, (), config, origin=start)
+    assert found.steps.item() == 10  # 2^-10 / (1 - 2^-10) < 1e-3
+    assert found.x.item() == pytest.approx(2 - 2**-10)
+
+
+def test_steps_can_be_counted_out(eqprop: Modules, energy_model: Make) -> None:
+    model = energy_model()
+    u = model.drive(images()).detach()
+    config = eqprop("config").RelaxConfig
+    assert torch.equal(model.settle(u, config=config(max_steps=0)).x, u)
+    x = u
+    for taken in (1, 2, 3, 4, 5):
+        x = model.field(x, u)
+        found = model.settle(u, config=config(max_steps=taken, tol=0.0))
+        assert (found.steps == taken).all()
+        torch.testing.assert_close(found.x, x, rtol=0, atol=1e-12)
+    unrolled = eqprop("relaxation").unroll(model.field, u, (u,), config(max_steps=5))
+    torch.testing.assert_close(unrolled, x, rtol=0, atol=1e-12)
+
+
+def test_what_blows_up_has_failed_and_disturbs_nobody(eqprop: Modules) -> None:
+    """Slopes -0.5 and 0 settle, 1.5 grows, and NaN is none."""
+    slopes = torch.tensor([-0.5, 1.5, float("nan"), 0.0], dtype=torch.float64).view(4, 1, 1)
+    start = torch.ones(4, 1, 1, dtype=torch.float64)
+    config, failure = eqprop("config").RelaxConfig(), eqprop("config").FailureConfig()
+    found = eqprop("relaxation").relax(
+        lambda x, slope: 1 + slope * x, start, (slopes,), config, failure
+    )
+    assert found.failed.tolist() == [False, True, True, False]
+    assert found.x[[0, 3]].flatten().tolist() == pytest.approx([1 / 1.5, 1.0], rel=1e-4)
+    assert found.steps[1] < 10, "it stops when its step has grown tenfold"
+
+
+def test_what_has_not_come_to_rest_has_failed(eqprop: Modules) -> None:
+    config, failure = eqprop("config").RelaxConfig(max_steps=5), eqprop("config").FailureConfig()
+    start = torch.ones(2, 1, 1, dtype=torch.float64)
+    slopes = torch.tensor([0.1, 0.99], dtype=torch.float64).view(2, 1, 1)
+    found = eqprop("relaxation").relax(
+        lambda x, slope: 1 + slope * x, start, (slopes,), config, failure
+    )
+    assert found.failed.tolist() == [False, True]
+
+
+def test_a_failed_sample_is_tried_again_with_half_the_step(eqprop: Modules) -> None:
+    """A slope of -1.5 needs a step below 0.8; one of -8 needs one that half is not."""
+    slopes = torch.tensor([-1.5, -8.0, 0.5], dtype=torch.float64).view(3, 1, 1)
+    start = torch.zeros(3, 1, 1, dtype=torch.float64)
+    config, failure = eqprop("config").RelaxConfig(), eqprop("config").FailureConfig()
+
+    def energy(x: Tensor, slope: Tensor) -> Tensor:
+        return (x**2 * (1 - slope) / 2 - x).flatten()
+
+    found = eqprop("relaxation").relax_safely(
+        lambda x, slope: 1 + slope * x, start, (slopes,), config, failure, energy
+    )
+    assert found.failed.tolist() == [False, True, False]
+    assert found.x[[0, 2]].flatten().tolist() == pytest.approx([0.4, 2.0], rel=1e-4)
+    assert found.residual[0] < 1e-5
+
+
+def test_an_energy_that_rose_is_a_failure(eqprop: Modules) -> None:
+    start = torch.ones(2, 1, 1, dtype=torch.float64)
+    config, failure = eqprop("config").RelaxConfig(), eqprop("config").FailureConfig()
+    sign = torch.tensor([1.0, -1.0], dtype=torch.float64).view(2, 1, 1)
+    settle = eqprop("relaxation").relax_safely
+
+    def climb(x: Tensor, sign: Tensor) -> Tensor:
+        return (sign * (x - 2) ** 2 + sign).flatten()
+
+    arguments = (lambda x, sign: 1 + x / 2, start, (sign,), config)
+    assert settle(*arguments, failure, climb).failed.tolist() == [False, True]
+    blind = failure.model_copy(update={"energy_rise": None})
+    assert settle(*arguments, blind, climb).failed.tolist() == [False, False]
+
+
+def test_on_the_meta_device_every_step_is_taken(eqprop: Modules, energy_model: Make) -> None:
+    model = energy_model().to("meta")
+    u = torch.empty(3, 5, 12, dtype=torch.float64, device="meta")
+    found = model.settle(u, failure=eqprop("config").FailureConfig())
+    assert found.work == 3 * model.config.relax.max_steps
+    assert found.x.shape == u.shape
+
+
+class Looks(TorchDispatchMode):
+    """Counts how often Python waits for a value."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, operator: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if operator.overloadpacket is torch.ops.aten._local_scalar_dense:
+            self.count += 1
+        return operator(*args, **(kwargs or {}))
+
+
+def test_python_looks_at_values_every_few_steps(eqprop: Modules, energy_model: Make) -> None:
+    model = energy_model()
+    u = model.drive(images()).detach()
+    config = eqprop("config").RelaxConfig(max_steps=24, tol=0.0)
+    with Looks() as looks:
+        model.settle(u, config=config)
+    assert looks.count == 24 // eqprop("relaxation").CHECK_EVERY
+
+
+def test_evaluation_equals_training_on_the_way(energy_model: Make) -> None:
+    model = energy_model(relax={"max_steps": 60, "tol": 1e-12})
+    with torch.no_grad():
+        early = model(images(), {})
+    late = model(images(), {})
+    assert late.requires_grad
+    torch.testing.assert_close(early, late.detach(), rtol=0, atol=1e-9)
