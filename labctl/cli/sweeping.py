@@ -123,7 +123,8 @@ def sweep(
         found = with_values(found, loaded, values or (), zip_)
     if seeds is not None:
         found = replace(found, seeds=parse_seeds(seeds))
-    require_data(project, registry, [loaded])
+    if not dry_run:
+        require_data(project, registry, [loaded])
     console = Console(stderr=as_json, emoji=False)
     options: dict[str, Any] = {
         "jobs": jobs, "fail_fast": fail_fast, "yes": yes, "track": not no_track,

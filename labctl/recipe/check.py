@@ -104,7 +104,7 @@ class _Findings:
         together: dict[Steps, list[ErrorDetails]] = {}
         for details in errors:
             # A list of faulty entries is also found to be empty.
-            if details["type"] == "too_short" and details["input"]:
+            if details["type"] == "too_short" and _has_faults_inside(details, errors):
                 continue
             together.setdefault(self._place(details), []).append(details)
         unknown = {place for place, found in together.items() if _is_unknown(found[0])}
@@ -181,6 +181,11 @@ class _Findings:
         is_optional = field is not None and not field.info.is_required()
         hint = hint_for(found, is_optional) or (field.help if field else "") or _default(field)
         self._report(place, self._name(place) + sentence(found), hint)
+
+
+def _has_faults_inside(outer: ErrorDetails, errors: list[ErrorDetails]) -> bool:
+    place = outer["loc"]
+    return any(one["loc"][: len(place)] == place and one["loc"] != place for one in errors)
 
 
 def _is_unknown(details: ErrorDetails) -> bool:

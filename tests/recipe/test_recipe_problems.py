@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from labctl.errors import RecipeError, UsageError
+from labctl.recipe.check import Check
+from labctl.recipe.source import read
+from labctl.registry.config import Config
 
 LR = "lr: {kind: cosine, peak: 1e-3, warmup: 10%}"
 
@@ -819,3 +823,23 @@ def test_the_budget_of_claims_is_that_of_the_recipe_itself(toys: Any) -> None:
     assert toys.load("x", "budget=20 step").claims_budget == "10ep"
     toys.write("x", toys.text.replace("budget: 10ep", "budget: 10 epochs"))
     assert toys.load("x", "budget=7ep").claims_budget == "7ep"
+
+
+class Pairwise(Config):
+    """A block with a list that must not be short."""
+
+    both: tuple[int, ...] = Field(min_length=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [("both: [1]", [("both",)]), ("both: [x]", [("both", 0)]), ("both: []", [("both",)])],
+)
+def test_a_list_that_is_too_short_is_said_and_said_once(
+    tmp_path: Path, text: str, places: list[tuple[str | int, ...]]
+) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text, encoding="utf-8")
+    check = Check(read(path, "x.yaml"))
+    assert check.model(Pairwise, check.tree.plain()) is None
+    assert check.faulty == places
