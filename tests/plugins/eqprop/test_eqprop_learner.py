@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from labctl.api import Batch, LabctlError, LearnerParts, Objective, Output
 
@@ -256,3 +257,27 @@ def test_it_learns_a_batch_by_heart(
         total, count = subject.step(given, knobs())["loss"]
         losses.append(float(total / count))
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_work_is_counted_without_the_probe(energy_model: Make, learner: Callable[..., Any]) -> None:
+    """On the meta device: all steps of the relaxations, six samples free, twice six nudged."""
+    relax = {"max_steps": 7, "tol": 0.0}
+
+    def flops(steps: int, samples: int) -> int:
+        model = energy_model(relax=relax).to("meta").train()
+        options = {"nudge": {"max_steps": steps}, "probe": {"samples": samples}}
+        given = Batch(
+            torch.empty(6, 1, 8, 8, dtype=torch.float64, device="meta"),
+            torch.zeros(6, dtype=torch.int64, device="meta"),
+            torch.zeros(6),
+        )
+        subject = learner(model, **options)
+        with FlopCounterMode(display=False) as counter:
+            subject.step(given, knobs())
+        return int(counter.get_total_flops())
+
+    assert flops(5, 4) == flops(5, 0)
+    tokens, width, hidden, heads = 5, 12, 20, 3
+    field = tokens * (2 * hidden * width + 4 * width**2) + 3 * heads * tokens**2 * (width // heads)
+    head = 2 * 10 * width
+    assert flops(6, 0) - flops(5, 0) == 2 * 12 * (field + head)
