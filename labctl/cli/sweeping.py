@@ -151,7 +151,10 @@ def _grid(
     from labctl.store.status import Status
     from labctl.sweep.jobs import cells, due
 
-    table = cells(project, registry, found, found.points())
+    points = found.points()
+    table = cells(project, registry, found, points)
+    if not dry_run and any(name.startswith("data.") for name in found.fields):
+        require_data(project, registry, [found.at(project, registry, point) for point in points])
     if dry_run:
         _print_cells(project, table, console, as_json)
         return

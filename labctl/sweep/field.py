@@ -36,6 +36,9 @@ def field_of(recipe: Recipe, name: str) -> str:
             f"{name!r} is {len(found)} fields of {recipe.name}: {', '.join(found)}",
             hint=f"name one of them whole: labctl sweep {found[0]} --recipe {recipe.name}",
         )
+    if name.partition(".")[0] in _ASIDE:
+        hint = "--seeds 5, or --seeds 3,4" if name == "seeds" else "labctl ls sweeps"
+        raise UsageError(f"{name} is no field that a sweep varies", hint=hint)
     leaves = {path.rpartition(".")[2] for path in known}
     raise UsageError(
         f"{recipe.name} has no field {name!r}", hint=did_you_mean(name, [*known, *leaves])

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from pydantic import ValidationError
+
 from labctl.errors import UsageError
 from labctl.project import Project
 from labctl.registry.registry import Registry
@@ -36,8 +38,11 @@ def with_range(sweep: Sweep, given: Sequence[str]) -> Sweep:
         known = config.model_dump(exclude={"low", "high"}) if config else {}
         try:
             config = BoundaryBlock(**{**known, "low": low, "high": high})
-        except ValueError as error:
-            raise UsageError(f"--values {given[0]}: {error}", hint=RANGE) from None
+        except ValidationError as error:
+            faults = "; ".join(
+                fault["msg"].removeprefix("Value error, ") for fault in error.errors()
+            )
+            raise UsageError(f"--values {given[0]}: {faults}", hint=RANGE) from None
     if config is None:
         raise UsageError(f"between which values of {sweep.fields[0]}?", hint=RANGE)
     return replace(sweep, config=sweep.config.model_copy(update={"boundary": config}))

@@ -138,6 +138,7 @@ def test_faults_are_said_in_words(swept: Any) -> None:
         (("sweep", "peak", "--values", "1:b:2"), "'b' is not a number"),  # :b: is no emoji
         (("sweep", "peak", "--values", "1:b:2/3"), "1:b:2/3: n values"),
         (("sweep", "peak", "--search"), "does not say what to search"),
+        (("sweep", "peak", "--boundary", "--values", "2:1"), "2:1: low 2 must be below high 1"),
         (("sweep", "peak", "--boundary"), "between which values of schedules.lr.peak?"),
         (("sweep", "lr", "--recipe", "quick"), "turns lr by a cosine schedule"),
         (("sweep", "a", "b"), "name one sweep or one field"),

@@ -111,7 +111,8 @@ def test_a_short_name_means_the_one_field_that_ends_so(toys: Any, name: str, fie
     ("name", "words", "hint"),
     [
         ("wight", "no field 'wight'", "weight"),
-        ("seeds", "no field 'seeds'", ""),
+        ("seeds", "seeds is no field that a sweep varies", "--seeds 5"),
+        ("runtime.device", "runtime.device is no field that a sweep varies", ""),
         ("lr", "turns lr by a cosine schedule, which a sweep would replace", "schedules.lr.peak"),
         ("schedules.lr", "turns lr by a cosine schedule", "schedules.lr.peak"),
     ],
