@@ -93,8 +93,12 @@ def carry_out(
     track: bool = True,
     inline: bool = False,
     steering: Steering | None = None,
+    again: str = "labctl resume",
 ) -> list[Outcome]:
-    """Train `work`, with a display on the console; the outcome of each piece."""
+    """Train `work`, with a display on the console; the outcome of each piece.
+
+    `again` is what goes on after Ctrl-C.
+    """
     from labctl.execute.display import display_for
     from labctl.execute.supervisor import Interrupted, Options, Supervisor
 
@@ -107,7 +111,7 @@ def carry_out(
     try:
         return supervisor.carry_out(work)
     except Interrupted as interrupted:
-        console.print("stopped; nothing is lost. Go on with: labctl resume", highlight=False)
+        console.print(f"stopped; nothing is lost. Go on with: {again}", highlight=False)
         raise typer.Exit(128 + interrupted.number) from None
 
 

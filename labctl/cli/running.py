@@ -179,7 +179,7 @@ def rerun(name: RunName, yes: Yes = False) -> None:
     project, _ = open_project()
     found = find_runs(project, name)
     if len(found) != 1:
-        names = ", ".join(f"{r.plan.label}/seed={r.plan.work.seed}" for r in found)
+        names = ", ".join(repr(r.plan.name) for r in found)
         raise UsageError(f"{name!r} means {len(found)} runs", hint=f"name one: {names}")
     again, job = prepare(project, found[0])
     console = Console(emoji=False)

@@ -123,14 +123,19 @@ def sweep(
         found = with_values(found, loaded, values or (), zip_)
     if seeds is not None:
         found = replace(found, seeds=parse_seeds(seeds))
+    if search and dry_run:
+        raise UsageError(
+            "what a search trains follows from what it finds", hint="leave out --dry-run"
+        )
     if not dry_run:
         require_data(project, registry, [loaded])
     console = Console(stderr=as_json, emoji=False)
     options: dict[str, Any] = {
         "jobs": jobs, "fail_fast": fail_fast, "yes": yes, "track": not no_track,
+        "again": "the same command",
     }  # fmt: skip
     if boundary:
-        _boundary(project, registry, found, values, console, as_json, options)
+        _boundary(project, registry, found, values, console, dry_run, as_json, options)
     elif search:
         _search(project, registry, found, loaded, _statuses(retry), console, as_json, options)
     else:
@@ -158,7 +163,9 @@ def _grid(
     if dry_run:
         _print_cells(project, table, console, as_json)
         return
-    set_aside(project, [c.job for c in table if c.run(project).status in retry])
+    # What was lost or stopped goes on where it was.
+    anew = retry - {Status.LOST, Status.STOPPED}
+    set_aside(project, [c.job for c in table if c.run(project).status in anew])
     todo = due(project, table, retry)
     left = [cell.run(project) for cell in table if cell not in todo]
     outcomes = carry_out(project, registry, [cell.job for cell in todo], console, **options)
@@ -179,12 +186,13 @@ def _boundary(
     found: Sweep,
     values: Sequence[str] | None,
     console: Console,
+    dry_run: bool,
     as_json: bool,
     options: dict[str, Any],
 ) -> None:
     """Where runs stop being stable: probe after probe, each a sweep of its own."""
     from labctl.report.rows import Rows
-    from labctl.report.sweeps import swept, trials_of
+    from labctl.report.sweeps import rows_of, trials_of
     from labctl.sweep.boundary import boundary
     from labctl.sweep.probe import Probe, with_range
 
@@ -193,8 +201,11 @@ def _boundary(
     assert config is not None, "with_range sees to it"
     trials = []
     if config.budget is None and not found.fixed:  # what was tried before counts
-        trials = trials_of(swept(Rows(project, registry, found.preset, ()), found.name))
+        trials = trials_of(rows_of(Rows(project, registry, found.preset, ()), found))
     probe = Probe(project, registry, found)
+    if dry_run:  # the next step: the others follow from what it finds
+        _print_cells(project, probe.next(trials), console, as_json)
+        return
     while todo := probe.next(trials):
         trials += probe.judged(_answered(project, registry, todo, console, options))
     result = boundary(config, found.seeds, trials)
@@ -229,13 +240,17 @@ def _search(
     config = found.config.search.fitted(loaded)
     at = partial(found.at, project, registry)
     with Search(project, found.label, config, at, retry_failed=Status.FAILED in retry) as steering:
-        carry_out(project, registry, [], console, steering=steering, **options)
+        outcomes = carry_out(project, registry, [], console, steering=steering, **options)
         findings = steering.findings
     if as_json:
         print_json(asdict(findings))
-        return
-    for sentence in findings.sentences():
-        console.print(sentence, highlight=False)
+    else:
+        for sentence in findings.sentences():
+            console.print(sentence, highlight=False)
+    # Those that were given up are STOPPED.
+    answers = (Status.DONE, Status.DIVERGED, Status.HALTED, Status.STOPPED)
+    if any(outcome.status not in answers for outcome in outcomes):
+        conclude(console, outcomes, answers, "labctl why RUN; again: --retry failed")
 
 
 def _answered(

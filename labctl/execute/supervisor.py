@@ -212,6 +212,8 @@ class Supervisor:
             return
         for active in self._active:
             run = active.watched.run
+            if active.process is None:
+                continue  # another labctl trains it, for its own reasons
             if not run.stop_path.exists() and (reason := self.steering.verdict(run)):
                 run.request_stop()
                 self.display.say(f"{active.watched.plan.name}  {reason}")
@@ -222,7 +224,7 @@ class Supervisor:
                 provenance.store(run, job.plan, job.recipe)
                 if feed is not None and feed.stdin is not None:
                     with suppress(OSError):  # it died; `labctl sync` makes it good
-                        feed.stdin.write(f"{run.folder}\n".encode())
+                        feed.stdin.write(os.fsencode(f"{run.folder}\n"))
                         feed.stdin.flush()
             if not more:
                 break
@@ -400,7 +402,8 @@ class Supervisor:
     def _finish_feed(self, feed: subprocess.Popen[bytes]) -> None:
         """Let the tracking process deliver the rest; never wait long for it."""
         assert feed.stdin is not None
-        feed.stdin.close()
+        with suppress(OSError):  # it died with a folder unread
+            feed.stdin.close()
         try:
             code = feed.wait(timeout=LAST_WORDS_SECONDS)
         except subprocess.TimeoutExpired:
@@ -438,9 +441,10 @@ def outcome_of(run: Run, plan: Plan, *, was_skipped: bool = False) -> Outcome:
 
 
 def _discard(runs: Sequence[Run]) -> None:
-    """Remove what a refused command began: nothing of it is worth resuming."""
+    """Remove what a refused command began and did not end: nothing of it is worth resuming."""
     for run in runs:
-        if run.folder.exists() and run.status is not Status.RUNNING:
+        status = run.status
+        if run.folder.exists() and status is not Status.RUNNING and not status.is_final:
             run.discard()
 
 

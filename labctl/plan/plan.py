@@ -8,8 +8,10 @@ from typing import Any
 
 from pydantic import Field
 
+from labctl.errors import RecipeError
 from labctl.recipe.augment import Augment
 from labctl.recipe.document import Ema, Numerics, ParameterGroup
+from labctl.recipe.source import Mark, parse_value
 from labctl.registry.card import KnobValue
 from labctl.registry.config import Config
 
@@ -152,8 +154,18 @@ class Plan(Config):
 
 
 def settings_of(point: Mapping[str, Any]) -> list[str]:
-    """A point as overrides: `schedules.beta=0.2`."""
+    """A point as overrides, which mean the same values: `schedules.beta=0.2`."""
     return [
-        f"{path}={value if isinstance(value, str) else json.dumps(value)}"
+        f"{path}={value if _is_plain(value) else json.dumps(value)}"
         for path, value in point.items()
     ]
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a text that reads as itself, not as a number, a truth value or a list."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return bool(parse_value(value, Mark(value)).plain() == value)
+    except RecipeError:
+        return False

@@ -128,13 +128,14 @@ def overridden(tree: Node, overrides: Iterable[str]) -> Node:
 
 
 def point_of(overrides: Iterable[str]) -> dict[str, Any]:
-    """What overrides that `overridden` took set, but for the seeds: plain values by path."""
+    """What overrides that `overridden` took set, but for the seeds: plain values by path, in order
+    of paths; the last counts of several for one path."""
     point = {}
-    for text in sorted(overrides):
+    for text in overrides:
         path, _, value = text.partition("=")
         if path.strip() != "seeds":
             point[path.strip()] = parse_value(value.strip(), Mark(text)).plain()
-    return point
+    return dict(sorted(point.items()))
 
 
 def _branch(below: Node, parts: list[str], value: Node, mark: Mark) -> Node:

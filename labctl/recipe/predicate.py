@@ -11,6 +11,7 @@ asks that the comparison held n times running; `after t` leaves out what was jou
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -118,8 +119,9 @@ class Predicate:
         return _Parser(text).predicate()
 
     @property
-    def comparisons(self) -> Iterator[Comparison]:
-        return (comparison for every in self.alternatives for comparison in every)
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Each once, however many alternatives it is part of."""
+        return tuple(dict.fromkeys(one for every in self.alternatives for one in every))
 
     @property
     def metrics(self) -> frozenset[str]:
@@ -162,11 +164,18 @@ class Watch:
     _known: dict[str, dict[str, float]] = field(default_factory=dict)
     """By way over time (`` for the latest), by metric."""
     _held: dict[Comparison, int] = field(default_factory=dict)
+    _noted: dict[str, int] = field(default_factory=dict)
+    """By metric: the step at which it was last journalled."""
 
     def note(self, step: int, values: Mapping[str, float]) -> bool:
-        """Take `values`, journalled after `step` steps; whether the predicate is true now."""
-        fresh = values.keys() & self.predicate.metrics
+        """Take `values`, journalled after `step` steps; whether the predicate is true now.
+
+        A metric counts once a step: a run that is resumed at its end is evaluated there again.
+        """
+        known = values.keys() & self.predicate.metrics
+        fresh = {name for name in known if self._noted.get(name) != step}
         for name in fresh:
+            self._noted[name] = step
             self._learn(name, values[name])
         for comparison in self.predicate.comparisons:
             if fresh & comparison.metrics and step > comparison.after.value:
@@ -183,6 +192,8 @@ class Watch:
 
     def _learn(self, name: str, value: float) -> None:
         self._known.setdefault("", {})[name] = value
+        if math.isnan(value):
+            return
         for way, combine in _OVER_TIME.items():
             of_way = self._known.setdefault(way, {})
             of_way[name] = combine(of_way.get(name, value), value)
@@ -197,7 +208,7 @@ class Watch:
         if isinstance(term, Number):
             return term.value
         if isinstance(term, Metric):
-            return self._known[term.over_time][term.name]
+            return self._known.get(term.over_time, {}).get(term.name, math.nan)
         return _COMBINE[term.sign](self._value(term.left), self._value(term.right))
 
 
@@ -244,9 +255,11 @@ class _Parser:
 
     def count(self) -> int:
         found = self.peek()
-        if found is None or not (found["number"] or "").isdecimal() or not int(found["number"]):
+        digits = found["number"] or "" if found and not found["percent"] else ""
+        if not digits.isdecimal() or not int(digits):
             raise self.fault("a whole number of times")
-        return int(self.take()["number"])
+        self.take()
+        return int(digits)
 
     def after(self, comparison: Comparison) -> Comparison:
         found = self.peek()

@@ -134,7 +134,7 @@ class Columns:
     def _speedup(self, row: Row) -> Cell:
         assert self.baseline is not None, "checked when the table was read"
         other = self.counterpart(row, self.baseline)
-        if (other.recipe.path, other.edition) == (row.recipe.path, row.edition):
+        if _identity(other) == _identity(row):
             return Cell("baseline")
         pairs = paired(values(row, "time"), values(other, "time"))
         if not pairs:
@@ -277,6 +277,10 @@ def _nothing(row: Row, notes: tuple[str, ...] = ()) -> Cell:
         if len(row.seeds(status)) == row.expected:
             return Cell(f"{status.lower()} ({row.expected} of {row.expected})")
     return Cell(f"missing (0 of {row.expected})")
+
+
+def _identity(row: Row) -> tuple[object, ...]:
+    return row.recipe.path, row.recipe.point, row.edition
 
 
 def _lacking(other: Row) -> str:

@@ -100,7 +100,7 @@ def _claims(sweeps: Iterable[Swept]) -> Iterator[str]:
 def _boundaries(sweeps: Iterable[Swept]) -> Iterator[str]:
     """Where the runs of a sweep stop being stable, if that was searched to the end."""
     for found in sweeps:
-        if found.sweep.config.boundary is not None:
+        if found.sweep.config.boundary is not None and len(found.sweep.fields) == 1:
             result = boundary_of(found)
             yield from () if result.missing else result.sentences()
 

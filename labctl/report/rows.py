@@ -48,7 +48,7 @@ class Row:
     edition: str = ""
     """Of a row of published results that the recipe as it is now would not repeat: their bundle."""
     sweep: str = ""
-    """The sweep that the row is a point of."""
+    """Of a point of a sweep: what trains it, after `labctl sweep`."""
 
     @property
     def data(self) -> str:

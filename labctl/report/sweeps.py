@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from labctl.errors import UsageError
 from labctl.plan.plan import settings_of
 from labctl.recipe.source import Mark, parse_value
 from labctl.sweep.bisection import Trial
@@ -36,31 +38,51 @@ class Swept:
 
     @property
     def along(self) -> list[tuple[str, Row]]:
-        """Each row with its value, of a sweep over one field."""
-        return [(point[0][1], row) for point, row in self.rows]
+        """Each row with its value, of a sweep over one field; without what was published before
+        the recipe changed, which is other work."""
+        return [(point[0][1], row) for point, row in self.rows if not row.edition]
 
 
 def swept(rows: Rows, name: str) -> Swept:
     """The points that the sweep names, and those that were trained besides.
 
     Raises:
-        UsageError, RecipeError: no such sweep, or a faulty one.
+        UsageError, RecipeError: no such sweep, a faulty one, or one that only searches.
     """
     sweep = sweep_named(rows.project, rows.registry, name, rows.preset)
-    planned = {tuple(point.items()) for point in sweep.points()}
+    if not sweep.fields:
+        hint = f"labctl sweep {name} --search says what was found"
+        raise UsageError(f"sweep {name} has no axes, so no points to show", hint=hint)
+    return rows_of(rows, sweep)
+
+
+def rows_of(rows: Rows, sweep: Sweep) -> Swept:
+    """As `swept`, of a sweep that was read already."""
+    planned = set(_planned(sweep))
     found = []
     for point, seeds in _points(rows, sweep).items():
         recipe = sweep.at(rows.project, rows.registry, dict(point), seeds)
         found += [
-            (point, replace(row, sweep=name))
-            for row in rows.at(recipe)
+            (point, replace(row, sweep=_arguments(sweep, point, row, point in planned)))
+            for row in (_without_other_work(row, sweep) for row in rows.at(recipe))
             if point in planned or row.edition or row.is_begun
         ]
     return Swept(sweep, tuple(found))
 
 
 def trials_of(found: Swept) -> list[Trial]:
-    """What the runs of a sweep over one number say of stability."""
+    """What the runs of a sweep over one number say of stability.
+
+    Raises:
+        UsageError: a value is no number.
+    """
+    for text, _ in found.along:
+        if _rank(text)[0]:
+            (field,) = found.sweep.fields
+            raise UsageError(
+                f"{field}={text} is no number, so {found.sweep.name} has no side below or above it",
+                hint="boundaries and thresholds are of sweeps over numbers",
+            )
     return [
         Trial(Decimal(text), seed, is_stable)
         for text, row in found.along
@@ -79,14 +101,36 @@ def boundary_of(found: Swept) -> Boundary:
 def _points(rows: Rows, sweep: Sweep) -> dict[FrozenPoint, list[int]]:
     """Every point in order of its values, each with its seeds: what the sweep names, and what was
     tried besides."""
-    found: dict[FrozenPoint, set[int]] = {
-        tuple(point.items()): set(sweep.seeds) for point in sweep.points()
-    }
+    found: dict[FrozenPoint, set[int]] = {point: set(sweep.seeds) for point in _planned(sweep)}
     for values, seed in rows.tried(sweep.config.recipe, frozenset(sweep.fields)):
         point = tuple((name, _text(values[name])) for name in sweep.fields)
         found.setdefault(point, set()).add(seed)
     ordered = sorted(found, key=lambda point: [_rank(text) for _, text in point])
     return {point: sorted(found[point]) for point in ordered}
+
+
+def _planned(sweep: Sweep) -> Iterator[FrozenPoint]:
+    """The points that the sweep names, their values written as those of plans are."""
+    for point in sweep.points():
+        values = {name: parse_value(text, Mark(text)).plain() for name, text in point.items()}
+        yield tuple((name, _text(value)) for name, value in values.items())
+
+
+def _without_other_work(row: Row, sweep: Sweep) -> Row:
+    """The row without seeds that only an earlier recipe was tried with."""
+    kept = {seed: gone for seed, gone in row.absent.items() if gone.status or seed in sweep.seeds}
+    return replace(row, absent=kept)
+
+
+def _arguments(sweep: Sweep, point: FrozenPoint, row: Row, is_planned: bool) -> str:
+    """What trains the row, after `labctl sweep`."""
+    words = [sweep.name] if sweep.tree else [f"{sweep.fields[0]} --recipe {sweep.config.recipe}"]
+    if not is_planned:
+        words += [f"--values {name}={text}" for name, text in point]
+    seeds = sorted({*row.results, *row.absent})
+    if not set(seeds) <= set(sweep.seeds):
+        words.append(f"--seeds {','.join(map(str, seeds))}{',' * (len(seeds) == 1)}")
+    return " ".join(words)
 
 
 def _text(value: Any) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from labctl.sweep.logistic import wilson
 from labctl.sweep.sweep import ThresholdClaim
+from labctl.sweep.values import written
 
 from .sweeps import Swept, trials_of
 from .verdicts import Verdict, Word
@@ -17,11 +18,14 @@ HALF = 0.5
 def judged(found: Swept) -> Iterator[Verdict]:
     """The verdict on each claim of a sweep.
 
-    The runs below the claimed value, and those from it on, are counted together; the claim falls
+    Of the values that the sweep itself names, for a search for its boundary would outweigh them,
+    the runs below the claimed one, and those from it on, are counted together. The claim falls
     when the 95 % interval of Wilson (1927) for the share of stable runs lies on the wrong side of
     a half on either side of the value, and stands when both lie on the right side.
     """
-    trials = trials_of(found)
+    (axis,) = found.sweep.axes
+    named = {written(value) for value in axis.values}
+    trials = [trial for trial in trials_of(found) if written(trial.value) in named]
     for name, claim in found.sweep.config.claims.items():
         below = [trial.is_stable for trial in trials if float(trial.value) < claim.stable_from]
         above = [trial.is_stable for trial in trials if float(trial.value) >= claim.stable_from]

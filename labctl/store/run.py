@@ -189,8 +189,8 @@ def all_runs(project: Project) -> Iterator[Run]:
 
 
 def find_runs(project: Project, text: str) -> list[Run]:
-    """The runs that `text` means: a folder, a key or its beginning, a recipe, `recipe@preset`, or
-    either with `/seed=N`.
+    """The runs that `text` means: a folder, a key or its beginning, a run's whole name, a recipe,
+    `recipe@preset`, or either with `/seed=N`.
 
     Raises:
         UsageError: there is none.
@@ -223,4 +223,5 @@ def _names(run: Run) -> set[str]:
         f"{plan.recipe}/{seed}",
         f"{plan.label}/{seed}",
         f"{plan.label} {seed}",
+        plan.name,
     }

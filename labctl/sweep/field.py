@@ -28,7 +28,7 @@ def field_of(recipe: Recipe, name: str) -> str:
         raise turned
     if name in known:
         return name
-    found = [path for path in known if path.endswith(f".{name}")]
+    found = ends_in(recipe, name)
     if len(found) == 1:
         return found[0]
     if found:
@@ -43,6 +43,11 @@ def field_of(recipe: Recipe, name: str) -> str:
     raise UsageError(
         f"{recipe.name} has no field {name!r}", hint=did_you_mean(name, [*known, *leaves])
     )
+
+
+def ends_in(recipe: Recipe, name: str) -> list[str]:
+    """The paths of which `name` is the end."""
+    return [path for path in sorted(set(fields(recipe))) if path.endswith(f".{name}")]
 
 
 def fields(recipe: Recipe) -> Iterator[str]:

@@ -26,7 +26,7 @@ from labctl.registry.config import Config
 from labctl.registry.registry import Registry
 
 from .bisection import BoundaryConfig
-from .field import field_of
+from .field import ends_in, field_of
 from .search import SearchConfig
 from .values import Value, parse_values, written
 
@@ -75,6 +75,8 @@ class SweepConfig(Config):
     def _check_what(self) -> Self:
         if not self.axes and self.search is None:
             raise ValueError("varies nothing; give it axes, such as {beta: 0.2:0.25:0.01}")
+        if self.claims and len(self.axes) != 1:
+            raise ValueError("a claimed threshold is of one field; give the sweep one axis")
         return self
 
 
@@ -185,7 +187,9 @@ def sweep_of_field(
     loaded = load(project, registry, recipe, preset)
     found = field_of(loaded, name)
     config = SweepConfig(recipe=recipe, axes={found: []})
-    short = found.rpartition(".")[2] if found.startswith("schedules.") else found
+    short = found.rpartition(".")[2]
+    if not found.startswith("schedules.") or [*ends_in(loaded, short)] != [found]:
+        short = found
     sweep = Sweep(f"{loaded.name}.{short}", config, preset, (), loaded.document.seeds)
     return replace(sweep, axes=(Axis(found, ()),))
 

@@ -70,9 +70,11 @@ def _say(text: str) -> None:
 def _await_end(runs: list[Run], ended: threading.Event, is_ready: threading.Event) -> None:
     """Take further runs from standard input; set `ended` when it ends, and let the process live
     `LAST_PASS_SECONDS` more."""
+    rest = b""
     with contextlib.suppress(OSError):
-        for line in sys.stdin:
-            runs.append(Run(Path(line.rstrip("\n"))))
+        while data := os.read(0, 4096):  # sys.stdin has a lock, which would outlive the main thread
+            *lines, rest = (rest + data).split(b"\n")
+            runs += [Run(Path(os.fsdecode(line))) for line in lines]
     ended.set()
     is_ready.wait()  # an import takes what it takes on a busy machine; only a store may hang
     time.sleep(LAST_PASS_SECONDS)

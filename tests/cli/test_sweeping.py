@@ -106,6 +106,8 @@ def test_why_names_what_changed(swept: Any) -> None:
 def test_a_boundary_is_found_and_goes_on_from_what_is_done(swept: Any) -> None:
     text = QUICK + "boundary: {low: 1e-2, high: 1e6, points: 3, ratio: 20}\nseeds: [0, 1]\n"
     swept.write("sweeps/peak", text)
+    code, output = swept.labctl("sweep", "peak", "--boundary", "--dry-run")
+    assert code == 0 and "6 runs, 6 of them to be trained" in output and not runs(swept), output
     code, output = swept.labctl("sweep", "peak", "--boundary", "--no-track")
     assert code == 0, output
     assert "low end: none in the range" in output and "high end: between" in output
@@ -138,6 +140,7 @@ def test_faults_are_said_in_words(swept: Any) -> None:
         (("sweep", "peak", "--values", "1:b:2"), "'b' is not a number"),  # :b: is no emoji
         (("sweep", "peak", "--values", "1:b:2/3"), "1:b:2/3: n values"),
         (("sweep", "peak", "--search"), "does not say what to search"),
+        (("sweep", "peak", "--search", "--dry-run"), "follows from what it finds"),
         (("sweep", "peak", "--boundary", "--values", "2:1"), "2:1: low 2 must be below high 1"),
         (("sweep", "peak", "--boundary"), "between which values of schedules.lr.peak?"),
         (("sweep", "lr", "--recipe", "quick"), "turns lr by a cosine schedule"),

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from labctl.plan.derive import plans
-from labctl.plan.plan import Plan
+from labctl.plan.plan import Plan, settings_of
+from labctl.recipe.layers import point_of
 from labctl.recipe.recipe import load
 
 
@@ -69,3 +70,9 @@ def test_phases_cover_the_run_and_evaluation_falls_where_it_was_asked(lab: Any) 
     assert all(phase.start % work.steps_per_epoch == 0 for phase in phases)
     evaluated = [step for step in range(1, work.steps + 1) if work.is_evaluated(step)]
     assert evaluated == [176, 220, 264]
+
+
+def test_settings_read_back_as_the_values_of_the_point() -> None:
+    point = {"a": 0.2, "b": "gather", "c": "1", "d": "true", "e": None, "f": [1, "x"], "g": True}
+    assert point_of(settings_of(point)) == point
+    assert settings_of({"b": "gather", "a": 0.2}) == ["b=gather", "a=0.2"]

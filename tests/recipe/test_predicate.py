@@ -52,6 +52,11 @@ def test_metrics_of_different_records_meet() -> None:
 
 def test_nothing_compares_with_nan() -> None:
     assert met("a < 1 or a >= 1", (1, {"a": math.nan})) == [False]
+    # It is no largest value either, neither first nor later.
+    fell = "a < max(a) - 0.5"
+    assert met(fell, *enumerate({"a": a} for a in (math.nan, 1.0, math.nan, 0.1))) == [
+        False, False, False, True,
+    ]  # fmt: skip
 
 
 def test_arithmetic_has_its_usual_order() -> None:
@@ -99,3 +104,18 @@ def test_what_is_no_predicate_is_told_where_it_goes_wrong(text: str, words: str)
     with pytest.raises(ValueError) as caught:
         Predicate.parse(text)
     assert words in str(caught.value)
+
+
+def test_a_comparison_of_two_alternatives_is_counted_once() -> None:
+    rule = "a > 0 for 2 and b > 0 or a > 0 for 2 and c > 0"
+    assert met(rule, (1, {"a": 1, "b": 1, "c": 1}), (2, {"a": 1})) == [False, True]
+
+
+def test_what_is_journalled_twice_at_a_step_is_counted_once() -> None:
+    again = (4, {"a": 1.0})
+    assert met("a > 0 for 2", again, again, (5, {"a": 1.0})) == [False, False, True]
+
+
+def test_a_part_is_no_number_of_times() -> None:
+    with pytest.raises(ValueError, match="a whole number of times is wanted"):
+        Predicate.parse("a > 0 for 2%")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.errors import RecipeError
-from labctl.recipe.layers import NOTHING, laid, overridden
+from labctl.recipe.layers import NOTHING, laid, overridden, point_of
 from labctl.recipe.source import Mark, Node, parse
 
 
@@ -197,3 +197,10 @@ def test_an_override_leaves_marks_of_the_rest_of_a_list() -> None:
     assert str(found.place(("b", 0))) == "under"
     assert str(found.place(("b", 1, "d"))) == "under"
     assert str(found.place(("b", 1, "c"))) == "override 'b.1.c=5'"
+
+
+def test_the_point_says_what_the_overrides_came_to() -> None:
+    given = ("b.x=0.9", "a=1", "b.x=0.2", "seeds=[3]")
+    assert point_of(given) == {"a": 1, "b.x": 0.2}
+    assert list(point_of(given)) == ["a", "b.x"]
+    assert overridden(tree({"b": {"x": 1}}), given[:3]).plain()["b"]["x"] == 0.2

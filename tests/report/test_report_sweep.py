@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from labctl.errors import UsageError
 from labctl.report.bundle import write_bundle
 from labctl.report.figure import marks
 from labctl.report.report import report
@@ -118,7 +119,7 @@ def test_a_threshold_that_is_there_is_reproduced(lab: Any) -> None:
 
 def test_the_boundary_follows_from_the_runs(lab: Any) -> None:
     lab.recipe("base")
-    lab.sweep(WIDTH + "boundary: {low: 2, high: 8, points: 3}\n", "width")
+    lab.sweep(WIDTH + "boundary: {low: 2, high: 8, points: 3, ratio: 2.1}\n", "width")
     for seed in (0, 1):
         lab.run("base", seed, point=["model.width=2"])
         lab.run("base", seed, point=["model.width=4"])
@@ -153,3 +154,40 @@ def test_values_that_are_no_numbers_stand_side_by_side(lab: Any) -> None:
     assert [(mark.x, mark.label) for mark in marks(found.along, "test/acc")] == [
         (0.0, "bf16"), (1.0, "fp32"),
     ]  # fmt: skip
+
+
+def test_a_value_is_one_row_however_it_is_written(lab: Any) -> None:
+    lab.recipe("base")
+    lab.sweep("recipe: base\naxes: {precision: [\"'fp32'\"]}\nseeds: [0]\n", "precision")
+    lab.run("base", 0, point=["numerics.precision=fp32"])
+    assert [row.cells[0].text for row in lab.report("precision").rows] == ["precision fp32"]
+
+
+def test_what_is_missing_besides_the_file_says_its_values_and_seeds(wide: Any) -> None:
+    wide.run("base", 5, status="FAILED", message="x", point=["model.width=6"])
+    notes = wide.report("width").notes
+    command = "labctl sweep width --values model.width=6 --seeds 5,"
+    assert f"failed: seed 5 (x); again: {command}" in notes
+    wide.run("base", 7, status="FAILED", message="y", point=["batch_size=32"])
+    notes = wide.report("base.batch_size").notes
+    command = "labctl sweep batch_size --recipe base --values batch_size=32"
+    assert any(f"failed: seed 7 (y); again: {command} --seeds " in note for note in notes), notes
+
+
+def test_seeds_of_an_earlier_recipe_are_not_missing(wide: Any) -> None:
+    wide.run("base", 5, acc=0.8, point=["model.width=2"])
+    assert wide.cell(wide.report("width"), 0, "P(stable)").text == "1.00 (3 of 3)"
+    path = wide.project.recipes / "base.yaml"
+    path.write_text(path.read_text().replace("batch_size: 64", "batch_size: 32"))
+    grid = wide.report("width")
+    assert "missing: seeds 0, 1; train: labctl sweep width" in grid.notes
+    assert wide.cell(grid, 0, "P(stable)").text == "missing (0 of 2)"
+
+
+def test_a_threshold_over_words_is_said_to_have_no_sides(lab: Any) -> None:
+    lab.recipe("base")
+    claims = "claims: {edge: {stable_from: 4}}\n"
+    lab.sweep("recipe: base\naxes: {precision: [fp32, bf16]}\nseeds: [0]\n" + claims, "precision")
+    lab.run("base", 0, point=["numerics.precision=fp32"])
+    with pytest.raises(UsageError, match="is no number"):
+        lab.report("precision")

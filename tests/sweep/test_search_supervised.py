@@ -114,6 +114,7 @@ def test_a_search_survives_its_supervisor(make_lab: Callable[[str], Any]) -> Non
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGINT, output
+    stopped = [run for run in all_runs(lab.project) if run.status is Status.STOPPED]
     output = finish(lab, ASKED)
 
     found = findings(lab, ASKED)
@@ -124,8 +125,8 @@ def test_a_search_survives_its_supervisor(make_lab: Callable[[str], Any]) -> Non
     best = max(runs, key=lambda run: run.journal.last["val/acc"])
     assert found.best[0].keys == (best.plan.key,)
     assert found.best[0].values == {"val/acc": best.journal.last["val/acc"]}
+    assert all(run.journal.attempts > 1 for run in stopped)
     resumed = max(runs, key=lambda run: run.journal.attempts)
-    assert resumed.journal.attempts > 1
     point = settings_of({**resumed.plan.point, "seeds": [0]})
     (whole,) = make_lab("whole").train_here("tiny", *point)
     assert whole.journal.curves == resumed.journal.curves

@@ -32,7 +32,8 @@ def test_names_stay_apart(names: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "one, other", [("acc@1", "acc=1"), ("acc@1", "acc_1"), ("a//b", "a/b"), ("../a", "_/a")]
+    "one, other",
+    [("acc@1", "acc=1"), ("acc@1", "acc_1"), ("a//b", "a/b"), ("../a", "_/a"), ("..a", "_a")],
 )
 def test_neighbours_stay_apart(one: str, other: str) -> None:
     assert legal(one) != legal(other)
