@@ -18,6 +18,7 @@ from labctl.train.training import Training
 RULE = 'stop={collapsed: "test/acc < 100% for 2"}'
 
 
+@pytest.mark.slow
 def test_a_met_rule_ends_the_run_and_is_its_answer(lab: Any) -> None:
     (run, _) = lab.train_here("tiny", RULE)
     assert run.status is Status.HALTED and run.status.is_final
@@ -29,6 +30,7 @@ def test_a_met_rule_ends_the_run_and_is_its_answer(lab: Any) -> None:
     assert code == 3 and "2 HALTED before" in output
 
 
+@pytest.mark.slow
 def test_a_rule_that_is_never_met_changes_nothing_but_the_key(lab: Any) -> None:
     (plain, _) = lab.train_here("tiny")
     (watched, _) = lab.train_here("tiny", "stop={never: test/acc > 200%}")
@@ -37,6 +39,7 @@ def test_a_rule_that_is_never_met_changes_nothing_but_the_key(lab: Any) -> None:
     assert watched.journal.curves == plain.journal.curves
 
 
+@pytest.mark.slow
 def test_a_rule_over_a_metric_that_never_came_is_said(lab: Any) -> None:
     (run, _) = lab.train_here("tiny", "stop={never: test/accuracy < 0}")
     (warning,) = run.journal.of("warning")
