@@ -153,7 +153,7 @@ def _grid(
     options: dict[str, Any],
 ) -> None:
     from labctl.execute.supervisor import Outcome
-    from labctl.store.status import Status
+    from labctl.store.status import ANSWERS, Status
     from labctl.sweep.jobs import cells, due
 
     points = found.points()
@@ -167,7 +167,8 @@ def _grid(
     anew = retry - {Status.LOST, Status.STOPPED}
     set_aside(project, [c.job for c in table if c.run(project).status in anew])
     todo = due(project, table, retry)
-    left = [cell.run(project) for cell in table if cell not in todo]
+    keys = {cell.job.plan.key for cell in todo}
+    left = [cell.run(project) for cell in table if cell.job.plan.key not in keys]
     outcomes = carry_out(project, registry, [cell.job for cell in todo], console, **options)
     outcomes += [Outcome(run, run.status, was_skipped=True) for run in left]
     if as_json:
@@ -176,8 +177,7 @@ def _grid(
         _print_halts(console, outcomes)
         preset = f" --preset {found.preset}" if found.preset else ""
         console.print(f"labctl report --table {found.name}{preset}", highlight=False)
-    answers = (Status.DONE, Status.DIVERGED, Status.HALTED)
-    conclude(console, outcomes, answers, "labctl why RUN; again: --retry failed")
+    conclude(console, outcomes, ANSWERS, "labctl why RUN; again: --retry failed")
 
 
 def _boundary(
@@ -193,6 +193,7 @@ def _boundary(
     """Where runs stop being stable: probe after probe, each a sweep of its own."""
     from labctl.report.rows import Rows
     from labctl.report.sweeps import rows_of, trials_of
+    from labctl.sweep.bisection import most_trials
     from labctl.sweep.boundary import boundary
     from labctl.sweep.probe import Probe, with_range
 
@@ -205,6 +206,9 @@ def _boundary(
     probe = Probe(project, registry, found)
     if dry_run:  # the next step: the others follow from what it finds
         _print_cells(project, probe.next(trials), console, as_json)
+        if not as_json:
+            most = most_trials(config, found.seeds)
+            console.print(f"{most} runs at most until both ends are found", highlight=False)
         return
     while todo := probe.next(trials):
         trials += probe.judged(_answered(project, registry, todo, console, options))
@@ -231,7 +235,7 @@ def _search(
     """The best values, by trials that a sampler proposes; a search that was killed goes on."""
     from functools import partial
 
-    from labctl.store.status import Status
+    from labctl.store.status import ANSWERS, Status
     from labctl.sweep.trials import Search
 
     if found.config.search is None:
@@ -248,7 +252,7 @@ def _search(
         for sentence in findings.sentences():
             console.print(sentence, highlight=False)
     # Those that were given up are STOPPED.
-    answers = (Status.DONE, Status.DIVERGED, Status.HALTED, Status.STOPPED)
+    answers = (*ANSWERS, Status.STOPPED)
     if any(outcome.status not in answers for outcome in outcomes):
         conclude(console, outcomes, answers, "labctl why RUN; again: --retry failed")
 
@@ -261,13 +265,12 @@ def _answered(
     options: dict[str, Any],
 ) -> Sequence[Cell]:
     """Train what is missing of `todo`; a run without an answer ends the search."""
-    from labctl.store.status import Status
+    from labctl.store.status import ANSWERS
 
     if todo:
         outcomes = carry_out(project, registry, [cell.job for cell in todo], console, **options)
-        answers = (Status.DONE, Status.DIVERGED, Status.HALTED)
-        if any(outcome.status not in answers for outcome in outcomes):
-            conclude(console, outcomes, answers, "labctl why RUN; the same command goes on")
+        if not all(outcome.status.is_final for outcome in outcomes):
+            conclude(console, outcomes, ANSWERS, "labctl why RUN; the same command goes on")
     return todo
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from labctl.errors import LabctlError
 from labctl.plan.derive import plans
-from labctl.plan.plan import Plan, settings_of
+from labctl.plan.plan import Plan, leaves, settings_of
 from labctl.project import Project
 from labctl.recipe.recipe import load
 from labctl.registry.registry import Registry
@@ -71,8 +70,8 @@ def _changed(project: Project, registry: Registry, run: Run, now: Plan) -> Itera
     other = run_of(project, now)
     state = other.status if other.folder.exists() else "not begun"
     yield f"stays as it is: its recipe means other work now, {now.key} ({state})"
-    then = _flat(run.plan.work.model_dump(mode="json", by_alias=True))
-    today = _flat(now.work.model_dump(mode="json", by_alias=True))
+    then = leaves(run.plan.work.model_dump(mode="json", by_alias=True))
+    today = leaves(now.work.model_dump(mode="json", by_alias=True))
     for path in sorted(then.keys() | today.keys()):
         old, new = then.get(path, "nothing"), today.get(path, "nothing")
         if old != new and not path.startswith("digests."):
@@ -110,10 +109,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        parts = (_flat(part, f"{path}.{name}" if path else name) for name, part in value.items())
-        return {name: leaf for part in parts for name, leaf in part.items()}
-    return {path: value}

@@ -161,6 +161,14 @@ def settings_of(point: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """What a tree of mappings comes to: values by dotted path."""
+    if isinstance(value, Mapping):
+        parts = (leaves(part, f"{path}.{name}" if path else name) for name, part in value.items())
+        return {name: leaf for part in parts for name, leaf in part.items()}
+    return {path: value}
+
+
 def _is_plain(value: Any) -> bool:
     """Whether it is a text that reads as itself, not as a number, a truth value or a list."""
     if not isinstance(value, str):

@@ -28,3 +28,7 @@ class Status(StrEnum):
     def is_final(self) -> bool:
         """Whether the work needs no further attempt to be an answer."""
         return self in (Status.DONE, Status.DIVERGED, Status.HALTED)
+
+
+ANSWERS = tuple(status for status in Status if status.is_final)
+"""Ends that answer what was asked, a result among them."""

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from labctl.api import Config, DataSpec, Knob
 
+from .patches import count_tokens, misfit
+
 Activation = Literal["logcosh", "relu2", "softplus2"]
 Readout = Literal["cls", "mean", "flatten"]
 Estimator = Literal["centered", "one_sided", "random_sign", "richardson"]
@@ -152,22 +154,15 @@ def eqprop_knobs(config: EqPropConfig, spec: DataSpec) -> tuple[Knob, ...]:
 
 def num_tokens(config: EnergyTransformerConfig, spec: DataSpec) -> int:
     """Tokens N of one image, the extra one of `readout: cls` among them."""
-    _, height, width = spec.shape
-    patches = (height // config.patch_size) * (width // config.patch_size)
-    return patches + (config.readout == "cls")
+    return count_tokens(config.patch_size, config.readout, spec)
 
 
 def fault(config: EnergyTransformerConfig, spec: DataSpec) -> str | None:
     """Why this model cannot be built for this data; None if it can."""
     if spec.inputs != "image":
         return f"energy_transformer reads images; {spec.name} has {spec.inputs}"
-    sides = spec.shape[1:]
-    if any(side % config.patch_size for side in sides):
-        works = [n for n in range(1, min(sides) + 1) if not any(side % n for side in sides)]
-        return (
-            f"patch_size {config.patch_size} does not divide the sides {sides[0]}x{sides[1]} of "
-            f"{spec.name}; {', '.join(map(str, works))} do"
-        )
+    if reason := misfit(config.patch_size, spec):
+        return reason
     if config.attention and num_tokens(config, spec) < 2:
         return "attention needs two tokens; a smaller patch_size, or attention: false, works"
     return None

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from labctl.api import Config, DataSpec, Knob
 
 from .config import NudgeConfig, RelaxConfig
+from .patches import count_tokens, misfit
 
 
 class LoopedTransformerConfig(Config):
@@ -68,20 +69,11 @@ def aep_knobs(config: AepConfig, spec: DataSpec) -> tuple[Knob, ...]:
 
 def looped_tokens(config: LoopedTransformerConfig, spec: DataSpec) -> int:
     """Tokens N of one image, the extra one of `readout: cls` among them."""
-    _, height, width = spec.shape
-    patches = (height // config.patch_size) * (width // config.patch_size)
-    return patches + (config.readout == "cls")
+    return count_tokens(config.patch_size, config.readout, spec)
 
 
 def looped_fault(config: LoopedTransformerConfig, spec: DataSpec) -> str | None:
     """Why this model cannot be built for these data; None if it can."""
     if spec.inputs != "image":
         return f"looped_transformer reads images, and {spec.name} holds {spec.inputs}"
-    sides = spec.shape[1:]
-    if any(side % config.patch_size for side in sides):
-        works = [n for n in range(1, min(sides) + 1) if not any(side % n for side in sides)]
-        return (
-            f"patch_size {config.patch_size} does not divide the sides {sides[0]}x{sides[1]} of "
-            f"{spec.name}; {', '.join(map(str, works))} do"
-        )
-    return None
+    return misfit(config.patch_size, spec)
