@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         Output,
         forward,
     )
+    from labctl.train.replay import Replay, eagerly
 
 _LAZY = {
     "Backprop": "labctl.train.learner",
@@ -57,6 +58,8 @@ _LAZY = {
     "Metrics": "labctl.train.learner",
     "Objective": "labctl.train.learner",
     "Output": "labctl.train.learner",
+    "Replay": "labctl.train.replay",
+    "eagerly": "labctl.train.replay",
     "forward": "labctl.train.learner",
 }
 
@@ -87,10 +90,12 @@ __all__ = [
     "OptimizerCard",
     "Output",
     "Places",
+    "Replay",
     "Schedule",
     "ScheduleCard",
     "Time",
     "Windows",
+    "eagerly",
     "forward",
 ]
 

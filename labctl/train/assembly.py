@@ -31,6 +31,7 @@ from .knobs import KnobBoard
 from .learner import Learner, LearnerParts, Objective
 from .numerics import Arithmetic
 from .optimizer import LearningRate, parameter_groups
+from .replay import Graphs, eagerly
 from .streams import seed_global
 
 
@@ -113,6 +114,7 @@ class Assembly:
             clip_norm=self.plan.work.optimizer.clip_norm,
             autocast=arithmetic.autocast,
             steps_per_epoch=self.plan.work.steps_per_epoch,
+            replay=Graphs() if any(p.is_cuda for p in model.parameters()) else eagerly,
         )
         learner: Learner = self._learner.card.build(self._learner.config, parts)
         return learner

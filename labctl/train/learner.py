@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from labctl.data.examples import Batch
 
+from .replay import Replay, eagerly
+
 Knobs = Mapping[str, Any]
 """Knobs by name: continuous ones as 0-d float32 tensors on the device, structural ones as Python
 values."""
@@ -82,13 +84,16 @@ class LearnerParts:
     autocast: Any
     """`with autocast():` around the forward pass, as the recipe's precision asks."""
     steps_per_epoch: int
+    replay: Replay = eagerly
+    """Evaluates functions of tensors, on a GPU as graphs; for learners that capture in chunks."""
 
 
 class Learner(Protocol):
     """Changes the parameters once. The trainer asks nothing else of it."""
 
     capture: Literal["whole", "chunks", "never"]
-    """How a step may be captured in a CUDA graph; `never` if it stops on data."""
+    """How a step may be captured in a CUDA graph: `whole`; in `chunks` that it hands to
+    `LearnerParts.replay` itself, stopping on data between them; or `never`."""
 
     def step(self, batch: Batch, knobs: Knobs) -> Metrics:
         """One update. Must not wait for the device. The metrics hold `loss`."""

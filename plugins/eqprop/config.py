@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from labctl.api import Config, DataSpec, Knob
 
-from .patches import count_tokens, misfit
+from .patches import count_patches, misfit
 
 Activation = Literal["logcosh", "relu2", "softplus2"]
 Readout = Literal["cls", "mean", "flatten"]
@@ -57,8 +57,14 @@ class EnergyTransformerConfig(Config):
     """Of the attention's softmax; null is 1/sqrt(embed_dim / num_heads)."""
     attention: bool = True
     """Whether tokens see each other at all."""
+    drive_scale: float = Field(default=1.0, gt=0)
+    """Of embedding and positions before training. The normalisation divides by how far a token is
+    driven, so the further, the larger the weights that still contract."""
     readout: Readout = "cls"
-    """What the head reads: an extra token, the mean of the patches, or all of them."""
+    """What the head reads: the extra tokens, the mean of the patches, or all of them."""
+    cls_tokens: int = Field(default=1, ge=1)
+    """Extra tokens of `readout: cls`, which see no image but through attention; the head reads them
+    side by side."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of patterns left out for a sample in training, the same ones in all of its phases."""
     relax: RelaxConfig = RelaxConfig()
@@ -80,6 +86,11 @@ class EnergyTransformerConfig(Config):
         return self
 
     @property
+    def extra_tokens(self) -> int:
+        """Tokens that no patch drives."""
+        return self.cls_tokens if self.readout == "cls" else 0
+
+    @property
     def beta_attention(self) -> float:
         """The inverse temperature of the attention's softmax."""
         if self.inverse_temperature is not None:
@@ -98,12 +109,13 @@ class ContractionConfig(Config):
     max_gain: float | None = Field(default=1.0, gt=0)
     """Largest gain of the normalisation; null lets it grow."""
     max_radius: float = Field(default=0.95, gt=0)
-    """A spectral radius above this, measured once an epoch, shrinks patterns, queries and keys."""
+    """A spectral radius above this, measured once an epoch, is brought back to it by scaling
+    patterns, queries and keys."""
     max_busy: float = Field(default=0.7, gt=0)
     """A batch whose free relaxations take more than this share of `relax.max_steps`, on average,
-    shrinks them too."""
-    shrink: float = Field(default=0.98, gt=0, le=1)
-    """What they are multiplied by."""
+    makes them decay."""
+    decay: float = Field(default=5.0, ge=0)
+    """Of them then, times the learning rate; as it falls, what was learnt stays."""
 
 
 class ProbeConfig(Config):
@@ -153,8 +165,8 @@ def eqprop_knobs(config: EqPropConfig, spec: DataSpec) -> tuple[Knob, ...]:
 
 
 def num_tokens(config: EnergyTransformerConfig, spec: DataSpec) -> int:
-    """Tokens N of one image, the extra one of `readout: cls` among them."""
-    return count_tokens(config.patch_size, config.readout, spec)
+    """Tokens N of one image, those that no patch drives among them."""
+    return config.extra_tokens + count_patches(config.patch_size, spec)
 
 
 def fault(config: EnergyTransformerConfig, spec: DataSpec) -> str | None:

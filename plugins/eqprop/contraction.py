@@ -7,17 +7,24 @@ spectral norms of the patterns and of queries and keys.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from .config import ContractionConfig
 from .model import EnergyTransformer
-from .relaxation import Field
+from .relaxation import Field, holds
 
 FIRST_POWERS = 50
 """Power iterations for the norms of weights before the first step."""
 POWERS = 4
 """Power iterations after each step, from where the last ones ended."""
+CALMING_ROUNDS = 50
+LEAST_SCALE = 0.8
+"""No more is taken from the weights at once."""
+MOST_CALMING = 0.99
+"""No less is taken between two measurements of the radius."""
 LEAST_GAIN = 1e-2
 """The normalisation's gain stays above this: at 0 it passes nothing on, and below no minimum is
 one."""
@@ -53,10 +60,28 @@ class Contraction:
         self._powers = POWERS
 
     @torch.no_grad()
-    def shrink(self, is_due: Tensor) -> None:
-        """Multiply patterns, queries and keys by `shrink` where the 0-d bool is true."""
+    def decay(self, is_due: Tensor, lr: Tensor) -> None:
+        """Let patterns, queries and keys decay where the 0-d bool is true."""
+        self._scale((1 - self.config.decay * lr * is_due).clamp(min=LEAST_SCALE))
+
+    @torch.no_grad()
+    def calm(self, radius: Callable[[], Tensor]) -> Tensor:
+        """Scale patterns, queries and keys until `radius()` is within `max_radius`; by how much,
+        0-d. What is no number is left as it is.
+        """
+        found, total = radius(), torch.ones(())
+        for _ in range(CALMING_ROUNDS):
+            if not holds(found > self.config.max_radius):
+                break
+            # The radius is of second order in them, or higher.
+            part = (self.config.max_radius / found).sqrt().clamp(LEAST_SCALE, MOST_CALMING)
+            self._scale(part)
+            found, total = radius(), total.to(part) * part
+        return total
+
+    def _scale(self, factor: Tensor) -> None:
         for weights, _ in self.limited:
-            weights.mul_(1 - (1 - self.config.shrink) * is_due.to(weights.dtype))
+            weights.mul_(factor)
 
     def state_dict(self) -> dict[str, list[Tensor] | int]:
         return {"directions": list(self.directions), "powers": self._powers}

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from labctl.api import Replay, eagerly
+
 from .config import EqPropConfig, Estimator
 from .cost import Cost
 from .local import Held, local_gradients
@@ -53,12 +55,12 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Nudged:
-    """The field of F = E + beta C, and F itself, of states and `Held.given`."""
+    """The field of F = E + beta C, when called, and F itself, of states and `Held.given`."""
 
     model: EnergyTransformer
     cost: Cost
 
-    def field(
+    def __call__(
         self, x: Tensor, u: Tensor, aim: Tensor, beta: Tensor, mask: Tensor | None = None
     ) -> Tensor:
         model = self.model
@@ -84,6 +86,7 @@ def estimate(
     *,
     sign: float = 1.0,
     mask: Tensor | None = None,
+    replay: Replay = eagerly,
 ) -> Estimate:
     """The gradient that equilibrium propagation estimates from images (B, C, H, W), classes (B,).
 
@@ -93,10 +96,10 @@ def estimate(
     patches = model.patches(inputs)
     aim = cost.aim(targets, model.num_classes, inputs.dtype)
     held = Held(patches, model.drive_of(patches), aim, mask)
-    free = model.settle(held.drive, mask, failure=config.failure)
+    free = model.settle(held.drive, mask, failure=config.failure, replay=replay)
     branches = tuple(Branch(sign * s, sign * w) for s, w in BRANCHES[config.estimator])
     nudged = _nudge(model, cost, free, held, [b.strength * beta for b in branches if b.strength],
-                    config)  # fmt: skip
+                    config, replay)  # fmt: skip
     kept = ~free.failed
     for relaxed in nudged:
         kept = kept & ~relaxed.failed
@@ -118,6 +121,7 @@ def _nudge(
     held: Held,
     strengths: list[Tensor],
     config: EqPropConfig,
+    replay: Replay,
 ) -> tuple[Relaxed, ...]:
     """From the free equilibrium to each nudged one; as one batch unless they are to take turns."""
     nudged, samples = Nudged(model, cost), len(held.aim)
@@ -128,8 +132,9 @@ def _nudge(
         start, many = free.x.repeat(len(group), 1, 1), held.repeat(len(group))
         given = many.given(torch.stack(group).repeat_interleave(samples))
         relaxed = relax_safely(
-            nudged.field, start, given, config.nudge, config.failure, nudged.energy, origin=start
-        )
+            nudged, start, given, config.nudge, config.failure, nudged.energy,
+            origin=start, replay=replay,
+        )  # fmt: skip
         work = relaxed.work // len(group)
         for place in range(len(group)):
             rows = slice(place * samples, (place + 1) * samples)

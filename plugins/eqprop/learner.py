@@ -15,7 +15,7 @@ from .cost import cost_of
 from .estimator import Estimate, estimate
 from .model import EnergyTransformer
 from .pairs import mean, single
-from .probe import look
+from .probe import largest_radius, look
 from .relaxation import holds
 
 
@@ -27,7 +27,7 @@ class EqProp:
     in the first step of each epoch.
     """
 
-    capture: Literal["whole", "chunks", "never"] = "never"
+    capture: Literal["whole", "chunks", "never"] = "chunks"
 
     def __init__(self, config: EqPropConfig, parts: LearnerParts) -> None:
         """
@@ -49,7 +49,7 @@ class EqProp:
             mask = self.model.masks(batch.inputs)
         found = estimate(
             self.model, self.cost, batch.inputs, batch.targets, beta, config,
-            sign=self._sign(), mask=mask,
+            sign=self._sign(), mask=mask, replay=parts.replay,
         )  # fmt: skip
         metrics |= self._metrics(found, batch.targets)
         norm = self._assign(found)
@@ -61,20 +61,17 @@ class EqProp:
             metrics["grad_norm"] = single(norm)
         parts.optimizer.zero_grad(set_to_none=True)
         metrics["skipped"] = single(torch.full_like(norm, float(is_bad)))
-        metrics["shrunk"] = single(self._shrink(metrics))
+        metrics["slow"] = single(self._decay(metrics, knobs["lr"]))
         self.steps += 1
         return metrics
 
-    def _shrink(self, metrics: Metrics) -> Tensor:
-        """Scale the energy's weights down if relaxation was slow, or the radius found too large;
-        1 if so, else 0, 0-d."""
-        limits = self.config.contraction
+    def _decay(self, metrics: Metrics, lr: Tensor) -> Tensor:
+        """Let the energy's weights decay if relaxation was slow; 1 if so, else 0, 0-d."""
         total, count = metrics["free_steps"]
-        is_due = total / count > limits.max_busy * self.model.config.relax.max_steps
-        if "spectral_radius" in metrics:
-            is_due = is_due | (metrics["spectral_radius"][0] > limits.max_radius)
-        self.contraction.shrink(is_due)
-        return is_due.to(total.dtype)
+        share = total / count / self.model.config.relax.max_steps
+        is_slow = (share > self.config.contraction.max_busy).to(total.dtype)
+        self.contraction.decay(is_slow, lr.to(total))
+        return is_slow
 
     def _sign(self) -> float:
         """Of this batch's nudge; drawn from the step's own stream."""
@@ -83,7 +80,7 @@ class EqProp:
         return 1.0 if float(torch.rand(())) < 0.5 else -1.0
 
     def _look(self, batch: Batch, beta: Tensor) -> Metrics:
-        """What the probe finds, at the first step of an epoch.
+        """What the probe finds, at the first step of an epoch, once relaxation contracts.
 
         Where work is only counted it is left out, as it is of nearly every step.
         """
@@ -92,7 +89,10 @@ class EqProp:
         if not samples or not is_due or batch.inputs.device.type == "meta":
             return {}
         inputs, targets = batch.inputs[:samples], batch.targets[:samples]
-        return look(self.model, self.cost, inputs, targets, beta, self.config)
+        steps = self.config.probe.radius_steps
+        calmed = self.contraction.calm(lambda: largest_radius(self.model, inputs, steps))
+        found = look(self.model, self.cost, inputs, targets, beta, self.config)
+        return found | {"calmed": single(calmed.to(inputs))}
 
     def _assign(self, found: Estimate) -> Tensor:
         """Put the estimate where the optimizer looks for it, clipped; its norm (0-d) before."""

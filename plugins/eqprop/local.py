@@ -67,7 +67,7 @@ def local_gradients(
         force = force + mixed @ model.query_key.view(-1, g.shape[-1])
         found["query_key"] = -_pairs(mixed * share, g).view_as(model.query_key)
 
-    patches = weighed[:, 1:] if config.readout == "cls" else weighed
+    patches = weighed[:, config.extra_tokens :]
     found["embed.weight"] = -_pairs(patches, held.patches)
     found["embed.bias"] = -patches.sum((0, 1))
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from labctl.api import Config, DataSpec, Knob
 
 from .config import NudgeConfig, RelaxConfig
-from .patches import count_tokens, misfit
+from .patches import count_patches, misfit
 
 
 class LoopedTransformerConfig(Config):
@@ -69,7 +69,7 @@ def aep_knobs(config: AepConfig, spec: DataSpec) -> tuple[Knob, ...]:
 
 def looped_tokens(config: LoopedTransformerConfig, spec: DataSpec) -> int:
     """Tokens N of one image, the extra one of `readout: cls` among them."""
-    return count_tokens(config.patch_size, config.readout, spec)
+    return count_patches(config.patch_size, spec) + (config.readout == "cls")
 
 
 def looped_fault(config: LoopedTransformerConfig, spec: DataSpec) -> str | None:

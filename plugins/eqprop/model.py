@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from labctl.api import DataSpec, Knobs
+from labctl.api import DataSpec, Knobs, Replay, eagerly
 
 from .config import EnergyTransformerConfig, FailureConfig, RelaxConfig, num_tokens
 from .energy import (
@@ -22,7 +23,7 @@ from .energy import (
 from .relaxation import Relaxed, relax, relax_safely, unroll
 
 POSITION_INIT = 0.5
-"""Deviation of a patch's position before training; the extra token's is zero."""
+"""Deviation of a token's position before training, at a drive_scale of 1."""
 MEMORY_INIT = 0.9
 """Every singular value of the patterns before training."""
 ATTENTION_INIT = 0.5
@@ -55,22 +56,23 @@ class EnergyTransformer(nn.Module):
         self.thresholds = nn.Parameter(torch.zeros(config.hidden))
         if config.attention:
             self.query_key = nn.Parameter(torch.empty(2, width, width))
-        features = width * (self.num_tokens if config.readout == "flatten" else 1)
-        self.head = nn.Linear(features, spec.num_classes)
+        self.num_read = {
+            "cls": config.extra_tokens, "mean": 1, "flatten": self.num_tokens
+        }[config.readout]  # fmt: skip
+        self.head = nn.Linear(width * self.num_read, spec.num_classes)
         self._initialise()
 
     def _initialise(self) -> None:
         """Weights of the energy are isometries, scaled so that relaxation contracts: what an image
         does to one token then reaches the others as strongly as it can."""
-        nn.init.normal_(self.embed.weight, std=self.embed.in_features**-0.5)
+        scale = self.config.drive_scale
+        nn.init.normal_(self.embed.weight, std=scale * self.embed.in_features**-0.5)
         nn.init.zeros_(self.embed.bias)
-        nn.init.normal_(self.positions, std=POSITION_INIT)
+        nn.init.normal_(self.positions, std=scale * POSITION_INIT)
         nn.init.orthogonal_(self.patterns, MEMORY_INIT)
         if self.config.attention:
             for weights in self.query_key:
                 nn.init.orthogonal_(weights, ATTENTION_INIT)
-        if self.config.readout == "cls":
-            nn.init.zeros_(self.positions[0])
         nn.init.normal_(self.head.weight, std=self.head.in_features**-0.5)
         nn.init.zeros_(self.head.bias)
 
@@ -86,12 +88,11 @@ class EnergyTransformer(nn.Module):
         return self.drive_of(self.patches(inputs))
 
     def drive_of(self, patches: Tensor) -> Tensor:
-        """u (B, N, d) of (B, patches, C p p). The extra token, the first, is driven by its position
-        alone."""
+        """u (B, N, d) of (B, patches, C p p). Extra tokens come first; their positions alone drive
+        them."""
         tokens = self.embed(patches)
-        if self.config.readout == "cls":
-            tokens = torch.cat([torch.zeros_like(tokens[:, :1]), tokens], dim=1)
-        driven: Tensor = tokens + self.positions
+        extra = tokens.new_zeros(len(tokens), self.config.extra_tokens, tokens.shape[2])
+        driven: Tensor = torch.cat([extra, tokens], dim=1) + self.positions
         return driven
 
     def masks(self, inputs: Tensor) -> Tensor | None:
@@ -149,10 +150,9 @@ class EnergyTransformer(nn.Module):
         return u
 
     def pool(self, g: Tensor) -> Tensor:
-        """What the head reads of normalised tokens (B, N, d): (B, d) or (B, N d)."""
-        if self.config.readout == "cls":
-            return g[:, 0]
-        return g.mean(1) if self.config.readout == "mean" else g.flatten(1)
+        """What the head reads of normalised tokens (B, N, d): (B, d) of their mean, or as many
+        tokens side by side as it reads."""
+        return g.mean(1) if self.config.readout == "mean" else g[:, : self.num_read].flatten(1)
 
     def readout(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of states (B, N, d)."""
@@ -161,14 +161,10 @@ class EnergyTransformer(nn.Module):
 
     def pull(self, errors: Tensor) -> Tensor:
         """dC/dg (B, N, d) of errors dC/dlogits (B, classes): the readout, transposed."""
-        back = errors @ self.head.weight
-        if self.config.readout == "flatten":
-            return back.view(len(errors), self.num_tokens, -1)
+        back = (errors @ self.head.weight).view(len(errors), self.num_read, -1)
         if self.config.readout == "mean":
-            return (back / self.num_tokens).unsqueeze(1).expand(-1, self.num_tokens, -1)
-        tokens = back.new_zeros(len(errors), self.num_tokens, back.shape[1])
-        tokens[:, 0] = back
-        return tokens
+            return (back / self.num_tokens).expand(-1, self.num_tokens, -1)
+        return F.pad(back, (0, 0, 0, self.num_tokens - self.num_read))
 
     def settle(
         self,
@@ -176,6 +172,7 @@ class EnergyTransformer(nn.Module):
         mask: Tensor | None = None,
         config: RelaxConfig | None = None,
         failure: FailureConfig | None = None,
+        replay: Replay = eagerly,
     ) -> Relaxed:
         """The free relaxation of drives (B, N, d), without gradients.
 
@@ -186,7 +183,9 @@ class EnergyTransformer(nn.Module):
         config = config or self.config.relax
         if failure is None:
             return relax(self.field, self.start(u), given, config)
-        return relax_safely(self.field, self.start(u), given, config, failure, self.energy)
+        return relax_safely(
+            self.field, self.start(u), given, config, failure, self.energy, replay=replay
+        )
 
     def forward(self, inputs: Tensor, knobs: Knobs) -> Tensor:
         """Logits (B, classes) of float images (B, C, H, W) at the free equilibrium.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from labctl.api import DataSpec
 
 
-def count_tokens(patch_size: int, readout: str, spec: DataSpec) -> int:
-    """Tokens N of one image, the extra one of `readout: cls` among them."""
+def count_patches(patch_size: int, spec: DataSpec) -> int:
+    """Of one image."""
     _, height, width = spec.shape
-    return (height // patch_size) * (width // patch_size) + (readout == "cls")
+    return (height // patch_size) * (width // patch_size)
 
 
 def misfit(patch_size: int, spec: DataSpec) -> str | None:

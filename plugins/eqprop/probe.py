@@ -58,6 +58,17 @@ def look(
     return {name: single(value) for name, value in values.items()}
 
 
+@torch.no_grad()
+def largest_radius(model: EnergyTransformer, inputs: Tensor, steps: int) -> Tensor:
+    """The spectral radius at the free equilibrium, 0-d, of the sample where it is largest."""
+    was_training = model.training
+    model.eval()
+    drive = model.drive(inputs)
+    at = model.settle(drive).x
+    model.train(was_training)
+    return spectral_radius(model.field, at, (drive,), steps).max()
+
+
 def _implicit(
     model: EnergyTransformer, cost: Cost, inputs: Tensor, aim: Tensor
 ) -> dict[str, Tensor]:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from labctl.api import Replay, eagerly
+
 from .config import FailureConfig, RelaxConfig
 
 Field = Callable[..., Tensor]
@@ -57,48 +59,36 @@ def relax(
     *,
     origin: Tensor | None = None,
     compact: bool = True,
+    replay: Replay = eagerly,
 ) -> Relaxed:
     """Repeat x <- x + step_size (field(x, *given) - x), each sample until its step is short.
 
     Short is less than `tol` times the length of the state, or, with `origin` (B, ...), of the way
     from there. A sample that stops stays as it is, and when enough have stopped the rest are
-    gathered; as samples never meet, neither moves a result but by rounding. With `failure`, a
-    sample also stops when its step is not finite or much longer than its first, and has failed
-    then, as it has when its last step is too long.
+    gathered, with `compact`; as samples never meet, neither moves a result but by rounding. With
+    `failure`, a sample also stops when its step is not finite or much longer than its first, and
+    has failed then, as it has when its last step is too long. `replay` evaluates several steps.
     """
-    rows, x = torch.arange(len(start), device=start.device), start
-    moving = torch.ones_like(rows, dtype=torch.bool)
-    here = _Places(x, torch.zeros_like(rows), _lengths(x).fill_(torch.inf), ~moving)
-    rest, first, work = here, here.length, 0
-    for step in range(1, config.max_steps + 1):
-        move = (field(here.x, *given) - here.x).mul_(config.step_size)
-        size = _lengths(move)
-        work += len(size)
-        first = size if step == 1 else first
-        moved = here.x + move
-        way = _lengths(moved if origin is None else moved - origin)
-        here = _Places(
-            torch.where(_wide(moving, moved), moved, here.x),
-            here.steps + moving,
-            torch.where(moving, size, here.length),
-            here.lost,
-        )
-        if failure is not None:
-            wild = moving & ~(size <= failure.growth * first)
-            here = here._replace(lost=here.lost | wild)
-            moving = moving & ~wild
-        moving = moving & ~(size < config.tol * way)
-        if step % CHECK_EVERY or start.device.type == "meta":
+    here = _Places.at_rest(start)
+    rows = torch.arange(len(start), device=start.device)
+    rest, taken, work = here, 0, 0
+    while taken < config.max_steps:
+        count = min(CHECK_EVERY, config.max_steps - taken)
+        stretch = _Stretch(field, config, failure, count, origin is not None)
+        kept = given if origin is None else (origin, *given)
+        here = _Places(*replay(stretch, stretch, *here, *kept))
+        taken, work = taken + count, work + count * len(here.x)
+        if start.device.type == "meta":
             continue
-        left = int(moving.sum())
+        left = int(here.moving.sum())
         if not left:
             break
-        if compact and left <= COMPACT_BELOW * len(moving):
+        if compact and left <= COMPACT_BELOW * len(here.x):
             rest = rest.with_rows(rows, here)
-            rows, first, here = rows[moving], first[moving], here.at(moving)
+            moving = here.moving
+            rows, here = rows[moving], here.at(moving)
             given = tuple(tensor[moving] for tensor in given)
             origin = None if origin is None else origin[moving]
-            moving = moving[moving]
     rest = here if len(rows) == len(start) else rest.with_rows(rows, here)
     residual = torch.where(rest.steps > 0, rest.length / _lengths(rest.x), 0)
     failed = rest.lost if failure is None else rest.lost | ~(residual <= failure.residual)
@@ -110,10 +100,21 @@ class _Places(NamedTuple):
 
     x: Tensor
     steps: Tensor
+    first: Tensor
+    """Length of the first step."""
     length: Tensor
     """Of the last step."""
     lost: Tensor
     """Whether its steps were not finite, or grew too long."""
+    moving: Tensor
+
+    @classmethod
+    def at_rest(cls, x: Tensor) -> _Places:
+        """Before the first step."""
+        count = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        length = x.new_full((len(x),), torch.inf)
+        none = torch.zeros_like(count, dtype=torch.bool)
+        return cls(x, count, length, length, none, ~none)
 
     def at(self, chosen: Tensor) -> _Places:
         return _Places(*(tensor[chosen] for tensor in self))
@@ -122,6 +123,40 @@ class _Places(NamedTuple):
         """These, but `others` at int64 rows."""
         pairs = zip(self, others, strict=True)
         return _Places(*(tensor.index_copy(0, rows, other) for tensor, other in pairs))
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Several steps without a look: places, origin if there is one, and what the field is given ->
+    places."""
+
+    field: Field
+    config: RelaxConfig
+    failure: FailureConfig | None
+    count: int
+    has_origin: bool
+
+    def __call__(self, *tensors: Tensor) -> _Places:
+        here, kept = _Places(*tensors[: len(_Places._fields)]), tensors[len(_Places._fields) :]
+        origin, given = (kept[0], kept[1:]) if self.has_origin else (None, kept)
+        for _ in range(self.count):
+            here = self._step(here, origin, given)
+        return here
+
+    def _step(self, here: _Places, origin: Tensor | None, given: tuple[Tensor, ...]) -> _Places:
+        move = (self.field(here.x, *given) - here.x).mul_(self.config.step_size)
+        size = _lengths(move)
+        first = torch.where(here.steps == 0, size, here.first)
+        moved = here.x + move
+        way = _lengths(moved if origin is None else moved - origin)
+        moving, lost = here.moving, here.lost
+        x = torch.where(_wide(moving, moved), moved, here.x)
+        steps, length = here.steps + moving, torch.where(moving, size, here.length)
+        if self.failure is not None:
+            wild = moving & ~(size <= self.failure.growth * first)
+            lost, moving = lost | wild, moving & ~wild
+        moving = moving & ~(size < self.config.tol * way)
+        return _Places(x, steps, first, length, lost, moving)
 
 
 @torch.no_grad()
@@ -134,20 +169,28 @@ def relax_safely(
     energy: Energy,
     *,
     origin: Tensor | None = None,
+    replay: Replay = eagerly,
 ) -> Relaxed:
     """As `relax`; what fails, or ends at a higher energy, is tried once more with half the step."""
 
     def attempt(
-        start: Tensor, given: tuple[Tensor, ...], config: RelaxConfig, origin: Tensor | None
+        start: Tensor,
+        given: tuple[Tensor, ...],
+        config: RelaxConfig,
+        origin: Tensor | None,
+        replay: Replay = eagerly,
     ) -> Relaxed:
-        found = relax(field, start, given, config, failure, origin=origin)
+        compact = replay is eagerly  # a recording is of one number of samples
+        found = relax(
+            field, start, given, config, failure, origin=origin, compact=compact, replay=replay
+        )
         if failure.energy_rise is None:
             return found
         before, after = energy(start, *given), energy(found.x, *given)
         fell = after - before <= failure.energy_rise * before.abs()
         return Relaxed(found.x, found.steps, found.residual, found.failed | ~fell, found.work)
 
-    first = attempt(start, given, config, origin)
+    first = attempt(start, given, config, origin, replay)
     if not holds(first.failed.any()):
         return first
     rows = first.failed.nonzero().squeeze(1)

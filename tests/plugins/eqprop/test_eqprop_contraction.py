@@ -73,7 +73,8 @@ def test_what_is_within_its_limits_is_left_alone(eqprop: Modules, energy_model: 
     before = {name: value.clone() for name, value in model.state_dict().items()}
     contraction = eqprop("contraction").Contraction(model, eqprop("config").ContractionConfig())
     contraction.apply()
-    contraction.shrink(torch.tensor(False))
+    contraction.decay(torch.tensor(False), torch.tensor(0.1))
+    assert contraction.calm(lambda: torch.tensor(0.95)) == 1
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
@@ -89,14 +90,39 @@ def test_limits_can_be_lifted(eqprop: Modules, energy_model: Make) -> None:
     assert norms(model) == before and model.gain.item() == pytest.approx(1.7)
 
 
-def test_shrinking_scales_what_makes_the_radius(eqprop: Modules, energy_model: Make) -> None:
+def test_decay_is_of_what_makes_the_radius(eqprop: Modules, energy_model: Make) -> None:
     model = energy_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    config = eqprop("config").ContractionConfig(shrink=0.9)
-    eqprop("contraction").Contraction(model, config).shrink(torch.tensor(True))
+    config = eqprop("config").ContractionConfig(decay=5.0)
+    eqprop("contraction").Contraction(model, config).decay(torch.tensor(True), torch.tensor(0.02))
     for name, value in model.state_dict().items():
         factor = 0.9 if name in ("patterns", "query_key") else 1.0
         torch.testing.assert_close(value, before[name] * factor)
+
+
+def test_a_radius_that_is_too_large_is_brought_back(eqprop: Modules, energy_model: Make) -> None:
+    """Against the radius that the probe measures."""
+    model = grown(energy_model, 1.5)
+    inputs = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(4)).double()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    config = eqprop("config").ContractionConfig(max_radius=0.5)
+    contraction = eqprop("contraction").Contraction(model, config)
+
+    def radius() -> Tensor:
+        return eqprop("probe").largest_radius(model, inputs, 200)
+
+    assert radius() > 0.8
+    factor = contraction.calm(radius)
+    assert 0.4 < radius() <= 0.5, "within the limit, and not much further"
+    torch.testing.assert_close(model.patterns.detach(), before["patterns"] * factor)
+    torch.testing.assert_close(model.query_key.detach(), before["query_key"] * factor)
+    assert torch.equal(model.embed.weight, before["embed.weight"])
+
+
+def test_a_radius_that_is_no_number_is_left(eqprop: Modules, energy_model: Make) -> None:
+    model = energy_model()
+    contraction = eqprop("contraction").Contraction(model, eqprop("config").ContractionConfig())
+    assert contraction.calm(lambda: torch.tensor(float("nan"))) == 1
 
 
 def test_radius_is_the_largest_eigenvalue(eqprop: Modules, energy_model: Make) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from labctl.api import Batch, LabctlError, LearnerParts, Objective, Output
+from labctl.train.replay import Graphs
 
 Modules = Callable[[str], ModuleType]
 Make = Callable[..., Any]
@@ -48,7 +50,7 @@ def parts(
 
 
 def knobs(beta: float = 0.05) -> dict[str, Any]:
-    return {"lr": 0.3, "beta": torch.tensor(beta)}
+    return {"lr": torch.tensor(0.3), "beta": torch.tensor(beta)}
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def test_step_is_the_one_written_out(
     assert norm > CLIP, "clipping takes part in the comparison"
     with torch.no_grad():
         for name, parameter in twin.named_parameters():
-            parameter -= 0.3 * found.gradients[name] * (CLIP / (norm + 1e-6))
+            parameter -= knobs()["lr"] * found.gradients[name] * (CLIP / (norm + 1e-6))
     eqprop("contraction").Contraction(twin, config.contraction).apply()
     for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
@@ -160,7 +162,7 @@ def test_an_update_that_lost_too_many_samples_is_skipped(
     assert metrics["failed"][0] / metrics["failed"][1] == 1
     assert metrics["skipped"][0] == 1 and "grad_norm" not in metrics
     # The radius is within its limits, and two steps of two are more than max_busy of them.
-    assert metrics["shrunk"][0] == 1
+    assert metrics["slow"][0] == 1
     for name, value in model.state_dict().items():
         if name not in ("patterns", "query_key"):
             assert torch.equal(value, before[name])
@@ -180,17 +182,17 @@ def test_a_state_that_is_no_number_makes_the_loss_none(
     assert metrics["skipped"][0] == 1
 
 
-def test_slow_relaxation_shrinks_the_weights(
+def test_weights_decay_when_relaxation_is_slow(
     energy_model: Make, learner: Callable[..., Any]
 ) -> None:
     norms = []
     for busy in (0.05, 1.5):
         model = energy_model().train()
-        options = {"contraction": {"max_busy": busy, "shrink": 0.5}, "probe": {"samples": 0}}
+        options = {"contraction": {"max_busy": busy, "decay": 0.5}, "probe": {"samples": 0}}
         metrics = learner(model, **options).step(batch(), knobs())
-        assert metrics["shrunk"][0] == (busy < 1)
+        assert metrics["slow"][0] == (busy < 1)
         norms.append(model.patterns.norm().item())
-    assert norms[0] / norms[1] == pytest.approx(0.5)
+    assert norms[0] / norms[1] == pytest.approx(1 - 0.5 * 0.3)
 
 
 def test_a_saved_learner_goes_on(energy_model: Make, learner: Callable[..., Any]) -> None:
@@ -210,6 +212,56 @@ def test_a_saved_learner_goes_on(energy_model: Make, learner: Callable[..., Any]
         assert torch.equal(one, other)
     assert last.keys() == again.keys()
     assert all(torch.equal(last[name][0], again[name][0]) for name in last)
+
+
+class Recorded:
+    """Calls the function that first came with a key, whatever comes later: what a graph does."""
+
+    def __init__(self) -> None:
+        self.functions: dict[Hashable, Callable[..., Any]] = {}
+
+    def __call__(self, key: Hashable, function: Any, *tensors: Tensor) -> Any:
+        return self.functions.setdefault(key, function)(*tensors)
+
+
+@pytest.mark.parametrize("options", [{}, {"estimator": "richardson", "sequential": True}])
+def test_a_key_says_all_that_a_recording_must_know(
+    energy_model: Make, learner: Callable[..., Any], options: dict[str, Any]
+) -> None:
+    """Steps whose functions were recorded in the first are the steps as they are written."""
+    fields = {"dropout": 0.2, "relax": {"max_steps": 22}}
+    written, replayed = (energy_model(**fields).train() for _ in range(2))
+    record = Recorded()
+    one = learner(written, **options)
+    other = learner(replayed, replace(parts(replayed), replay=record), **options)
+    for step in range(2 * EPOCH):
+        for subject in (one, other):
+            torch.manual_seed(step)
+            subject.step(batch(step), knobs(0.05 + 0.01 * step))
+        if not step:
+            known = set(record.functions)
+    assert record.functions.keys() == known, "a step needs no recording that the first did not"
+    assert len(known) > 2
+    for ours, theirs in zip(written.parameters(), replayed.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
+
+
+@pytest.mark.gpu
+def test_graphs_train_bit_for_bit_as_kernels_one_by_one(
+    eqprop: Modules, energy_model: Make, learner: Callable[..., Any]
+) -> None:
+    models = [energy_model(relax={"max_steps": 22}).float().cuda().train() for _ in range(2)]
+    subjects = [
+        learner(model, replace(parts(model), replay=replay))
+        for model, replay in zip(models, (Recorded(), Graphs()), strict=True)
+    ]
+    for step in range(EPOCH + 1):
+        given = batch(step)
+        there = Batch(given.inputs.float().cuda(), given.targets.cuda(), given.index.cuda())
+        for subject in subjects:
+            subject.step(there, {name: value.cuda() for name, value in knobs().items()})
+    for ours, theirs in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_memory_does_not_grow_with_the_steps(

@@ -1,0 +1,71 @@
+"""Functions of tensors recorded once as CUDA graphs, then replayed in one launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Function = Callable[..., tuple[Tensor, ...]]
+"""Tensors to tensors."""
+
+
+class Replay(Protocol):
+    """Evaluates `function(*tensors)`.
+
+    A key stands for one function: what it computes depends on nothing but the tensors it is given
+    and on parameters, which stay where they are in memory and may change in place. It must not wait
+    for the device.
+    """
+
+    def __call__(
+        self, key: Hashable, function: Function, *tensors: Tensor
+    ) -> tuple[Tensor, ...]: ...
+
+
+def eagerly(key: Hashable, function: Function, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Simply evaluates it."""
+    return function(*tensors)
+
+
+class Graphs:
+    """Records a function when it first comes with its key and shapes, and replays it from then on.
+
+    The same kernels run as without, in the same order. Results belong to the caller.
+    """
+
+    def __init__(self) -> None:
+        self._graphs: dict[Hashable, _Graph] = {}
+
+    def __call__(self, key: Hashable, function: Function, *tensors: Tensor) -> tuple[Tensor, ...]:
+        whole = (key, *((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors))
+        graph = self._graphs.get(whole)
+        if graph is None:
+            graph = self._graphs[whole] = _Graph(function, tensors)
+        return graph(tensors)
+
+
+class _Graph:
+    """One recording, with the memory that it reads from and writes to."""
+
+    def __init__(self, function: Function, tensors: tuple[Tensor, ...]) -> None:
+        self.inputs = [tensor.clone(memory_format=torch.contiguous_format) for tensor in tensors]
+        # Libraries allocate when first used, which a recording must not contain; what is drawn
+        # meanwhile is put back.
+        drawn = torch.cuda.get_rng_state()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            function(*self.inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.set_rng_state(drawn)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.outputs = function(*self.inputs)
+
+    def __call__(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        torch._foreach_copy_(self.inputs, list(tensors))
+        self.graph.replay()
+        return tuple(tensor.clone() for tensor in self.outputs)
