@@ -34,12 +34,12 @@ def training_memory(config: TrainingMemoryConfig, context: MeasureContext) -> di
 
     Returns:
         `<method>/d<width>/t<T>/...`: `peak_mib` of the step; `activations_mib`, without parameters
-        and optimizer; `saved_mib`, what autograd holds (not on CUDA, not with checkpoints, which
-        hold by themselves); `seconds`. `<method>/d<width>/growth`: the peak's relative growth from
-        T = 10, or the smallest above, to the largest. `<method>/d<width>/t<T>/peak_ratio` and
-        `activations_ratio`: over those of `bptt`. `out_of_memory`: number of cells that did not
-        fit; `<cell>/out_of_memory`: 1 for each of them. Cells of `impossible` are
-        `impossible/<cell>/...`.
+        and optimizer; `saved_mib`, what autograd holds (not with checkpoints, which hold by
+        themselves); `seconds`. `<method>/d<width>/growth`: the peak's relative growth from
+        T = 10, or the smallest above, to the largest. `<method>/d<width>/t<T>/peak_ratio`,
+        `activations_ratio`, `seconds_ratio`: over those of `bptt`. `out_of_memory`: number of
+        cells that did not fit; `<cell>/out_of_memory`: 1 for each of them. Cells of `impossible`
+        are `impossible/<cell>/...`.
     """
     cells = [
         Cell(method, width, steps, config.batch, config.tokens, config.repeats)
@@ -67,8 +67,10 @@ def training_memory(config: TrainingMemoryConfig, context: MeasureContext) -> di
 
 
 def _measured(cells: Sequence[Cell], context: MeasureContext) -> Cells:
-    take = measured_apart if context.device.type == "cuda" else measured
-    return {cell: take(cell, context.model_config, context.spec, context.device) for cell in cells}
+    given = context.model_config, context.spec, context.device
+    if context.device.type == "cuda":
+        return dict(zip(cells, measured_apart(cells, *given), strict=True))
+    return {cell: measured(cell, *given) for cell in cells}
 
 
 def _numbers(cells: Cells) -> dict[str, float]:
@@ -79,13 +81,14 @@ def _numbers(cells: Cells) -> dict[str, float]:
             continue
         values[f"{cell.name}/peak_mib"] = taken.peak / MIB
         values[f"{cell.name}/activations_mib"] = (taken.peak - taken.base) / MIB
-        if taken.saved is not None and cell.method != "bptt_checkpointed":
+        if cell.method != "bptt_checkpointed":
             values[f"{cell.name}/saved_mib"] = taken.saved / MIB
         values[f"{cell.name}/seconds"] = taken.seconds
         if other := cells.get(replace(cell, method=UNROLLED)):
             values[f"{cell.name}/peak_ratio"] = taken.peak / other.peak
             ours, theirs = taken.peak - taken.base, other.peak - other.base
             values[f"{cell.name}/activations_ratio"] = ours / theirs
+            values[f"{cell.name}/seconds_ratio"] = taken.seconds / other.seconds
     return values | _growth(cells)
 
 

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from math import isqrt
@@ -36,6 +37,8 @@ from .reference_learner import bptt_learner, implicit_learner
 
 NEVER = FailureConfig(growth=1e6, residual=1e6, energy_rise=1e6)
 """Looks for failures as training does, and finds none: every cell takes exactly its steps."""
+AHEAD = 4
+"""Processes that are there at once; one measures."""
 TINY_TOL = 1e-30
 """Never reached: the implicit solver takes all its steps as well."""
 
@@ -68,8 +71,8 @@ class Footprint:
     """Between steps: parameters, optimizer and batch."""
     peak: int
     """At most, the base included."""
-    saved: int | None
-    """At most held by autograd for the way back; None where it was not counted."""
+    saved: int
+    """At most held by autograd for the way back, but for what checkpoints hold by themselves."""
     seconds: float
     """Of a step, the fastest of the repeats."""
 
@@ -85,7 +88,7 @@ def measured(
         model, optimizer, step = _prepared(cell, config, spec, device)
         step()
         if device.type == "cuda":
-            base, peak, saved = _counted_by_allocator(step, device)
+            base, peak, saved = _counted_by_allocator(step, _lasting(model, optimizer), device)
         else:
             base, peak, saved = _counted_by_tensor(step, _lasting(model, optimizer))
         seconds = min(_timed(step, device) for _ in range(cell.repeats))
@@ -95,32 +98,42 @@ def measured(
 
 
 def measured_apart(
-    cell: Cell, config: EnergyTransformerConfig, spec: DataSpec, device: torch.device
-) -> Footprint | None:
-    """As `measured`, in a process of its own, whose allocator no other cell has been at.
+    cells: Sequence[Cell], config: EnergyTransformerConfig, spec: DataSpec, device: torch.device
+) -> Iterator[Footprint | None]:
+    """Each as `measured`, in a process of its own, whose allocator no other cell has been at.
+
+    One measures at a time; meanwhile the next ones import what they need.
 
     Raises:
-        LabctlError: the process ended otherwise than by running out of memory.
+        LabctlError: a process ended otherwise than by running out of memory.
     """
     package, _, _ = __name__.rpartition(".")
-    folder = str(Path(__file__).parent)
-    order = {
-        "cell": asdict(cell), "config": config.model_dump_json(), "spec": asdict(spec),
-        "device": str(device),
-    }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", _CHILD, package, folder, __name__],
-        input=json.dumps(order),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        check=False,
-    )
-    if done.returncode:
-        tail = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise LabctlError(f"the process that measured {cell.name} failed:\n{tail}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    return None if found is None else Footprint(**found)
+    command = [sys.executable, "-c", _CHILD, package, str(Path(__file__).parent), __name__]
+    pipe, environment = subprocess.PIPE, {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    waiting: deque[subprocess.Popen[str]] = deque()
+    try:
+        for place, cell in enumerate(cells):
+            while len(waiting) < min(AHEAD, len(cells) - place):
+                waiting.append(
+                    subprocess.Popen(
+                        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment
+                    )
+                )
+            order = {
+                "cell": asdict(cell), "config": config.model_dump_json(), "spec": asdict(spec),
+                "device": str(device),
+            }  # fmt: skip
+            process = waiting.popleft()
+            answer, errors = process.communicate(json.dumps(order))
+            if process.returncode:
+                tail = "\n".join(errors.strip().splitlines()[-5:])
+                raise LabctlError(f"the process that measured {cell.name} failed:\n{tail}")
+            found = json.loads(answer.splitlines()[-1])
+            yield None if found is None else Footprint(**found)
+    finally:
+        for process in waiting:
+            process.kill()
+            process.communicate()
 
 
 _CHILD = """
@@ -205,20 +218,20 @@ def _learner(cell: Cell, model: nn.Module, optimizer: torch.optim.Optimizer) -> 
 
 
 def _counted_by_allocator(
-    step: Callable[[], object], device: torch.device
-) -> tuple[int, int, int | None]:
+    step: Callable[[], object], lasting: list[Tensor], device: torch.device
+) -> tuple[int, int, int]:
+    with saved_bytes(*lasting) as saved:
+        step()
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     base = torch.cuda.memory_allocated(device)
     step()
     torch.cuda.synchronize(device)
-    return base, torch.cuda.max_memory_allocated(device), None
+    return base, torch.cuda.max_memory_allocated(device), saved.peak
 
 
-def _counted_by_tensor(
-    step: Callable[[], object], lasting: list[Tensor]
-) -> tuple[int, int, int | None]:
+def _counted_by_tensor(step: Callable[[], object], lasting: list[Tensor]) -> tuple[int, int, int]:
     base = sum(tensor.untyped_storage().nbytes() for tensor in lasting)
     with saved_bytes(*lasting) as saved:
         step()

@@ -20,6 +20,8 @@ Energy = Callable[..., Tensor]
 
 CHECK_EVERY = 4
 """Steps between two looks, for which Python waits, at how many samples still move."""
+ROUNDINGS = 4
+"""Steps no longer than so many roundings of the state lead nowhere."""
 COMPACT_BELOW = 0.8
 """Samples that still move are gathered once they are so small a share of those carried along."""
 
@@ -64,10 +66,11 @@ def relax(
     """Repeat x <- x + step_size (field(x, *given) - x), each sample until its step is short.
 
     Short is less than `tol` times the length of the state, or, with `origin` (B, ...), of the way
-    from there. A sample that stops stays as it is, and when enough have stopped the rest are
-    gathered, with `compact`; as samples never meet, neither moves a result but by rounding. With
-    `failure`, a sample also stops when its step is not finite or much longer than its first, and
-    has failed then, as it has when its last step is too long. `replay` evaluates several steps.
+    from there, or no more than rounding; with a `tol` of 0 no step is short. A sample that stops
+    stays as it is, and when enough have stopped the rest are gathered, with `compact`; as samples
+    never meet, neither moves a result but by rounding. With `failure`, a sample also stops when its
+    step is not finite or much longer than its first, and has failed then, as it has when its last
+    step is too long. `replay` evaluates several steps.
     """
     here = _Places.at_rest(start)
     rows = torch.arange(len(start), device=start.device)
@@ -148,15 +151,18 @@ class _Stretch:
         size = _lengths(move)
         first = torch.where(here.steps == 0, size, here.first)
         moved = here.x + move
-        way = _lengths(moved if origin is None else moved - origin)
+        length = _lengths(moved)
+        way = length if origin is None else _lengths(moved - origin)
         moving, lost = here.moving, here.lost
         x = torch.where(_wide(moving, moved), moved, here.x)
-        steps, length = here.steps + moving, torch.where(moving, size, here.length)
+        steps, last = here.steps + moving, torch.where(moving, size, here.length)
         if self.failure is not None:
             wild = moving & ~(size <= self.failure.growth * first)
             lost, moving = lost | wild, moving & ~wild
-        moving = moving & ~(size < self.config.tol * way)
-        return _Places(x, steps, first, length, lost, moving)
+        if self.config.tol:
+            rounding = ROUNDINGS * torch.finfo(length.dtype).eps * length
+            moving = moving & ~((size < self.config.tol * way) | (size <= rounding))
+        return _Places(x, steps, first, last, lost, moving)
 
 
 @torch.no_grad()

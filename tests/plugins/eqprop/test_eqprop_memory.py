@@ -100,11 +100,11 @@ def test_a_process_of_its_own_counts_the_same(
     config = energy_model(patch_size=2, embed_dim=24, num_heads=3).config
     cell = module.Cell("bptt", 24, 4, batch=8, tokens=9, repeats=1)
     here = module.measured(cell, config, small_digits, CPU)
-    there = module.measured_apart(cell, config, small_digits, CPU)
-    assert (there.base, there.peak, there.saved) == (here.base, here.peak, here.saved)
+    for there in module.measured_apart([cell, cell], config, small_digits, CPU):
+        assert (there.base, there.peak, there.saved) == (here.base, here.peak, here.saved)
     broken = module.Cell("bptt", 25, 4, batch=8, tokens=9, repeats=1)
     with pytest.raises(LabctlError, match=r"bptt/d25/t4 failed:(?s:.*)does not divide width 25"):
-        module.measured_apart(broken, config, small_digits, CPU)
+        list(module.measured_apart([broken, cell], config, small_digits, CPU))
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_the_allocator_tells_the_same_story(
 
     def peak(method: str, steps: int) -> int:
         cell = module.Cell(method, 64, steps, batch=32, tokens=16, repeats=1)
-        found = module.measured_apart(cell, config, small_digits, device)
+        (found,) = module.measured_apart([cell], config, small_digits, device)
         return int(found.peak)
 
     assert peak("eqprop", 100) <= 1.01 * peak("eqprop", 10)

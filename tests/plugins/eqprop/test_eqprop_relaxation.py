@@ -191,3 +191,21 @@ def test_evaluation_equals_training_on_the_way(energy_model: Make) -> None:
     late = model(images(), {})
     assert late.requires_grad
     torch.testing.assert_close(early, late.detach(), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_way_that_is_lost_in_rounding_is_not_followed(eqprop: Modules, dtype: Any) -> None:
+    """A sample that a nudge hardly moves stops when its steps are roundings of its state."""
+    tiny = torch.tensor([1e-3, 8 * torch.finfo(dtype).eps], dtype=dtype).view(2, 1, 1)
+    start = torch.ones(2, 1, 1, dtype=dtype)
+    config = eqprop("config").RelaxConfig(max_steps=60, tol=1e-2)
+    found = eqprop("relaxation").relax(
+        lambda x, push: 1 + (x - 1) / 2 + push, start, (tiny,), config, origin=start
+    )
+    assert found.x[0].item() == pytest.approx(1.002, rel=1e-4), "where there is a way, it is gone"
+    assert found.steps[0] == 7 and found.steps[1] <= 2
+    endless = config.model_copy(update={"tol": 0.0})
+    counted = eqprop("relaxation").relax(
+        lambda x, push: 1 + (x - 1) / 2 + push, start, (tiny,), endless, origin=start
+    )
+    assert (counted.steps == 60).all()
