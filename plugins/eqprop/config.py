@@ -11,6 +11,7 @@ from labctl.api import Config, DataSpec, Knob
 from .patches import count_patches, misfit
 
 Activation = Literal["logcosh", "relu2", "softplus2"]
+Memory = Literal["attractive", "repulsive"]
 Readout = Literal["cls", "mean", "flatten"]
 Estimator = Literal["centered", "one_sided", "random_sign", "richardson"]
 
@@ -51,6 +52,10 @@ class EnergyTransformerConfig(Config):
     activation: Activation = "logcosh"
     """Potential of the memory: `logcosh` (slope tanh), `relu2` (relu^2/2, slope relu) or
     `softplus2` (softplus^2/2, smooth)."""
+    memory: Memory = "attractive"
+    """Patterns draw tokens (`attractive`, as in a Hopfield network) or push them away
+    (`repulsive`). The latter's energy is convex: relaxation has one goal however strong the
+    patterns, if `relax.step_size` and the nudge's are small enough."""
     norm_eps: float = Field(default=1.0, gt=0)
     """Added to a token's variance; 1/sqrt of it bounds how steep the normalisation is."""
     inverse_temperature: float | None = Field(default=None, gt=0)

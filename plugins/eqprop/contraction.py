@@ -2,7 +2,8 @@
 
 The field's Jacobian is H M, with M = dg/dx of norm at most gain / sqrt(eps) and H = -d2E_int/dg2 of
 norm at most s_m^2 max Phi'' + 2 s_a^2 (1 + b R^2 s_a^2), R^2 = gain^2 d, where s_m and s_a are the
-spectral norms of the patterns and of queries and keys.
+spectral norms of the patterns and of queries and keys. A repulsive memory's share of H M has no
+eigenvalue above 0: what it asks of relaxation is a step_size below 2 / (1 + s_m^2 max Phi'' |M|).
 """
 
 from __future__ import annotations
@@ -105,8 +106,11 @@ def largest_singular(weights: Tensor, direction: Tensor, powers: int) -> tuple[T
     return torch.linalg.vector_norm(weights @ v, dim=(1, 2)), v.squeeze(-1)
 
 
-def spectral_radius(field: Field, x: Tensor, given: tuple[Tensor, ...], steps: int) -> Tensor:
-    """Of dT/dx at states x (B, ...), for each sample, (B,); T is `field(x, *given)`.
+def spectral_radius(
+    field: Field, x: Tensor, given: tuple[Tensor, ...], steps: int, step_size: float = 1.0
+) -> Tensor:
+    """Of the Jacobian of x + step_size (T(x) - x) at states x (B, ...), for each sample, (B,); T is
+    `field(x, *given)`.
 
     By power iteration with one vector-Jacobian product a step: a matrix and its transpose have the
     same spectrum. For an energy's field that is real, and this converges.
@@ -120,7 +124,8 @@ def spectral_radius(field: Field, x: Tensor, given: tuple[Tensor, ...], steps: i
     for _ in range(steps):
         length = torch.linalg.vector_norm(v.flatten(1), dim=1).clamp(min=1e-30)
         v = v / length.view(-1, *[1] * (x.ndim - 1))
-        (v,) = torch.autograd.grad(image, leaf, v, retain_graph=True)
+        (pulled,) = torch.autograd.grad(image, leaf, v, retain_graph=True)
+        v = torch.lerp(v, pulled, step_size)
         radius = torch.linalg.vector_norm(v.flatten(1), dim=1)
     return radius
 

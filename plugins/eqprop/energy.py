@@ -121,10 +121,3 @@ def memory_slope(
     """m Phi'(Xi g + c), (B, N, M): what the hidden units are at."""
     slope = phi.slope(F.linear(g, patterns, thresholds))
     return slope if mask is None else slope * mask
-
-
-def memory_force(
-    g: Tensor, patterns: Tensor, thresholds: Tensor, phi: Potential, mask: Tensor | None
-) -> Tensor:
-    """Minus the gradient of `memory_energy`, (B, N, d)."""
-    return memory_slope(g, patterns, thresholds, phi, mask) @ patterns

@@ -16,7 +16,6 @@ from .energy import (
     attention_mix,
     lagrangian,
     memory_energy,
-    memory_force,
     memory_slope,
     soft_norm,
 )
@@ -47,6 +46,7 @@ class EnergyTransformer(nn.Module):
         self.num_tokens = num_tokens(config, spec)
         self.num_classes = spec.num_classes
         self.phi = POTENTIALS[config.activation]
+        self.sign = {"attractive": 1, "repulsive": -1}[config.memory]
         width, pixels = config.embed_dim, spec.shape[0] * config.patch_size**2
         self.embed = nn.Linear(pixels, width)
         self.positions = nn.Parameter(torch.zeros(self.num_tokens, width))
@@ -109,7 +109,7 @@ class EnergyTransformer(nn.Module):
 
     def interaction(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
         """E_int (B,) of normalised tokens (B, N, d)."""
-        energy = memory_energy(g, self.patterns, self.thresholds, self.phi, mask)
+        energy = self.sign * memory_energy(g, self.patterns, self.thresholds, self.phi, mask)
         if self.config.attention:
             config = self.config
             heads, b = config.num_heads, config.beta_attention
@@ -122,12 +122,12 @@ class EnergyTransformer(nn.Module):
         return attention_mix(g, self.query_key, config.num_heads, config.beta_attention)
 
     def hidden(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The memory's hidden units (B, N, M)."""
-        return memory_slope(g, self.patterns, self.thresholds, self.phi, mask)
+        """The memory's hidden units (B, N, M), negative where it is repulsive."""
+        return self.sign * memory_slope(g, self.patterns, self.thresholds, self.phi, mask)
 
     def force(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
         """f = -dE_int/dg (B, N, d), in closed form."""
-        force = memory_force(g, self.patterns, self.thresholds, self.phi, mask)
+        force = self.hidden(g, mask) @ self.patterns
         if self.config.attention:
             config = self.config
             heads, b = config.num_heads, config.beta_attention

@@ -46,7 +46,7 @@ def look(
     reference = _implicit(model, cost, inputs, found.aim)
     model.train(was_training)
     drive = model.drive(inputs).detach()
-    radius = spectral_radius(model.field, found.free.x, (drive,), config.probe.radius_steps).max()
+    radius = _radius(model, found.free.x, drive, config.probe.radius_steps)
     body = [name for name in reference if not name.startswith("head.")]
     values = {
         "probe_cosine": _cosine(found.gradients, reference, list(reference)),
@@ -60,13 +60,18 @@ def look(
 
 @torch.no_grad()
 def largest_radius(model: EnergyTransformer, inputs: Tensor, steps: int) -> Tensor:
-    """The spectral radius at the free equilibrium, 0-d, of the sample where it is largest."""
+    """Of a step of the free relaxation at its end, 0-d, of the sample where it is largest."""
     was_training = model.training
     model.eval()
     drive = model.drive(inputs)
     at = model.settle(drive).x
     model.train(was_training)
-    return spectral_radius(model.field, at, (drive,), steps).max()
+    return _radius(model, at, drive, steps)
+
+
+def _radius(model: EnergyTransformer, at: Tensor, drive: Tensor, steps: int) -> Tensor:
+    step_size = model.config.relax.step_size
+    return spectral_radius(model.field, at, (drive,), steps, step_size).max()
 
 
 def _implicit(

@@ -158,7 +158,10 @@ class Implicit(nn.Module):
             return torch.autograd.grad(image, leaf, vector, retain_graph=True)[0]
 
         solve = adjoint if self.gmres else iterated_adjoint
-        found = solve(pulled, upstream.detach(), tol=self.tol, max_steps=self.max_steps)
+        found = solve(
+            pulled, upstream.detach(),
+            tol=self.tol, max_steps=self.max_steps, step_size=self.step_size,
+        )  # fmt: skip
         self.adjoint_residual = found.residual
         return found.value
 
@@ -188,19 +191,33 @@ def iterated(
 
 
 def iterated_adjoint(
-    pulled: Callable[[Tensor], Tensor], upstream: Tensor, *, tol: float, max_steps: int
+    pulled: Callable[[Tensor], Tensor],
+    upstream: Tensor,
+    *,
+    tol: float,
+    max_steps: int,
+    step_size: float = 1.0,
 ) -> Solution:
     """Solve l = upstream + J^T l, with `pulled(l)` = J^T l, as far as iteration gets."""
     return iterated(
-        lambda vector: upstream + pulled(vector), upstream, tol=tol, max_steps=max_steps
+        lambda vector: upstream + pulled(vector),
+        upstream,
+        tol=tol,
+        max_steps=max_steps,
+        step_size=step_size,
     )
 
 
 def adjoint(
-    pulled: Callable[[Tensor], Tensor], upstream: Tensor, *, tol: float, max_steps: int
+    pulled: Callable[[Tensor], Tensor],
+    upstream: Tensor,
+    *,
+    tol: float,
+    max_steps: int,
+    step_size: float = 1.0,
 ) -> Solution:
     """Solve l = upstream + J^T l, with `pulled(l)` = J^T l, by iteration, else by GMRES."""
-    found = iterated_adjoint(pulled, upstream, tol=tol, max_steps=max_steps)
+    found = iterated_adjoint(pulled, upstream, tol=tol, max_steps=max_steps, step_size=step_size)
     if not holds(~(found.residual <= tol)):  # what is no number has not converged
         return found
     guess = found.value if holds(found.residual < 1) else torch.zeros_like(upstream)

@@ -107,10 +107,11 @@ def test_memory_energy_is_its_sum(eqprop: Modules) -> None:
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("attention", [True, False])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("memory", ["attractive", "repulsive"])
 def test_force_is_minus_the_gradient_of_the_energy(
-    energy_model: Make, activation: str, attention: bool, masked: bool
+    energy_model: Make, memory: str, activation: str, attention: bool, masked: bool
 ) -> None:
-    model = energy_model(activation=activation, attention=attention, readout="mean")
+    model = energy_model(activation=activation, attention=attention, memory=memory, readout="mean")
     g = tokens(count=4).requires_grad_()
     mask = (tokens(4, 1, 20, seed=6) > 0).double() * 2 if masked else None
     expected = -gradient(model.interaction(g, mask), g)

@@ -247,6 +247,7 @@ def test_a_key_says_all_that_a_recording_must_know(
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS")
 def test_graphs_train_bit_for_bit_as_kernels_one_by_one(
     eqprop: Modules, energy_model: Make, learner: Callable[..., Any]
 ) -> None:

@@ -32,18 +32,19 @@ def expected(
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
-    ("readout", "attention"), [("cls", True), ("mean", True), ("flatten", False)]
+    "fields",
+    [
+        {"readout": "cls"},
+        {"readout": "cls", "cls_tokens": 3, "memory": "repulsive"},
+        {"readout": "mean"},
+        {"readout": "flatten", "attention": False},
+    ],
 )
 @pytest.mark.parametrize("activation", ["logcosh", "relu2", "softplus2"])
 def test_local_gradients_are_those_of_autograd(
-    eqprop: Modules,
-    energy_model: Make,
-    activation: str,
-    readout: str,
-    attention: bool,
-    masked: bool,
+    eqprop: Modules, energy_model: Make, activation: str, fields: dict[str, Any], masked: bool
 ) -> None:
-    model = energy_model(activation=activation, readout=readout, attention=attention)
+    model = energy_model(activation=activation, **fields)
     cost = eqprop("cost").Cost(0.7, 0.1)
     images, x = draw(6, 1, 8, 8, seed=1), 2 * draw(6, model.num_tokens, 12, seed=2)
     aim = cost.aim(torch.tensor([0, 3, 9, 1, 1, 2]), 10, torch.float64)

@@ -41,6 +41,29 @@ def test_energy_never_rises(
     assert slope.abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("activation", ["logcosh", "relu2", "softplus2"])
+def test_a_repulsive_memory_has_one_minimum(
+    eqprop: Modules, energy_model: Make, activation: str
+) -> None:
+    """From wherever it starts, with patterns under which an attractive one has several."""
+    found: dict[str, list[Tensor]] = {"attractive": [], "repulsive": []}
+    for memory, ends in found.items():
+        model = energy_model(activation=activation, memory=memory, attention=False, readout="mean")
+        with torch.no_grad():
+            model.patterns.mul_(4)
+            model.thresholds.zero_()
+        u = model.drive(images()).detach() / 10
+        for seed in (1, 2):
+            draws = torch.Generator().manual_seed(seed)
+            start = 3 * torch.randn(u.shape, generator=draws, dtype=torch.float64)
+            config = eqprop("config").RelaxConfig(max_steps=4000, tol=1e-13, step_size=0.03)
+            ends.append(eqprop("relaxation").relax(model.field, start, (u,), config).x)
+    torch.testing.assert_close(*found["repulsive"], rtol=0, atol=1e-8)
+    if activation == "logcosh":  # the others, which grow without bound, go one way
+        one, other = found["attractive"]
+        assert (one - other).abs().max() > 0.1
+
+
 def test_each_sample_stops_by_itself_as_if_alone(eqprop: Modules, energy_model: Make) -> None:
     """Against a loop over samples, one at a time, that stops by the same rule."""
     model = energy_model()
