@@ -50,13 +50,13 @@ def register(app: typer.Typer) -> None:
 
 def sweep(
     names: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="SWEEP|FIELD [FIELD=VALUE...]",
             help="A sweep of recipes/sweeps/, or with --recipe a field of it; and overrides.",
             autocompletion=_sweep_names,
         ),
-    ],
+    ] = None,
     values: Annotated[
         list[str] | None,
         typer.Option(
@@ -107,9 +107,8 @@ def sweep(
     from labctl.sweep.sweep import load_sweep, parse_seeds, sweep_of_field, with_values
 
     project, registry = open_project()
-    name, *others = [text for text in names if "=" not in text] or [""]
-    if not name or others:
-        raise UsageError("name one sweep or one field", hint="labctl sweep NAME; labctl ls sweeps")
+    names = names or []
+    name = _name(names, recipe, values or ())
     fixed = tuple(text for text in names if "=" in text)
     if recipe is None:
         found = load_sweep(project, registry, name, preset)
@@ -117,8 +116,8 @@ def sweep(
         found = sweep_of_field(project, registry, name, recipe, preset)
     found = replace(found, fixed=fixed)
     loaded = load(project, registry, found.config.recipe, preset, fixed)
-    if boundary and search:
-        raise UsageError("--boundary and --search are different questions", hint="ask one of them")
+    if boundary or search:
+        _refuse_options(boundary, search, retry=retry, values=values, zip_=zip_)
     if not (boundary or search):
         found = with_values(found, loaded, values or (), zip_)
     if seeds is not None:
@@ -140,6 +139,33 @@ def sweep(
         _search(project, registry, found, loaded, _statuses(retry), console, as_json, options)
     else:
         _grid(project, registry, found, console, _statuses(retry), dry_run, as_json, options)
+
+
+def _name(names: Sequence[str], recipe: str | None, values: Sequence[str]) -> str:
+    """The sweep or field that is meant; with `--recipe`, `--values FIELD=...` may say it alone."""
+    plain = [text for text in names if "=" not in text]
+    if not plain and recipe is not None:
+        plain = [field for field, equals, _ in (text.partition("=") for text in values) if equals]
+        plain = plain[:1]
+    if len(plain) != 1:
+        raise UsageError("name one sweep or one field", hint="labctl sweep NAME; labctl ls sweeps")
+    return plain[0]
+
+
+def _refuse_options(
+    boundary: bool, search: bool, *, retry: str, values: object, zip_: bool
+) -> None:
+    """What would say nothing of a boundary or a search is no option of theirs."""
+    if boundary and search:
+        raise UsageError("--boundary and --search are different questions", hint="ask one of them")
+    if zip_:
+        raise UsageError("--zip joins lists of values", hint="leave it out, or --values A=.. B=..")
+    if boundary and retry:
+        raise UsageError("a boundary tries again what it needs by itself", hint="leave out --retry")
+    if search and values:
+        raise UsageError(
+            "the values of a search stand in its file", hint="leave out --values, or --search"
+        )
 
 
 def _grid(

@@ -66,6 +66,13 @@ def test_a_sweep_trains_the_difference_and_makes_its_table(swept: Any) -> None:
     assert output.count("(n=3)") == 3, output
 
 
+def test_values_may_name_the_field(swept: Any) -> None:
+    plain = ("sweep", "--recipe", "quick", "--dry-run", "--json")
+    named = swept.labctl(*plain, "--values", "schedules.lr.peak=0.1,0.2")
+    told = swept.labctl(*plain, "schedules.lr.peak", "--values", "0.1,0.2")
+    assert named == told and named[0] == 0, named
+
+
 def test_what_breaks_is_an_answer_and_what_fails_is_not(swept: Any) -> None:
     arguments = ("sweep", "peak", "--recipe", "quick", "--seeds", "1", "--no-track")
     values = ("--values", "1e-3,1e3")
@@ -145,6 +152,11 @@ def test_faults_are_said_in_words(swept: Any) -> None:
         (("sweep", "peak", "--boundary"), "between which values of schedules.lr.peak?"),
         (("sweep", "lr", "--recipe", "quick"), "turns lr by a cosine schedule"),
         (("sweep", "a", "b"), "name one sweep or one field"),
+        (("sweep", "--values", "lr=1,2"), "name one sweep or one field"),
+        (("sweep", "peak", "--boundary", "--search"), "are different questions"),
+        (("sweep", "peak", "--boundary", "--retry", "failed"), "leave out --retry"),
+        (("sweep", "peak", "--boundary", "--zip"), "--zip joins lists of values"),
+        (("sweep", "peak", "--search", "--values", "1,2"), "stand in its file"),
         (("sweep", "peak", "--retry", "sad"), "--retry sad"),
         (("why", "nothing"), "no run 'nothing'"),
     ):
