@@ -118,7 +118,7 @@ def sweep(
     loaded = load(project, registry, found.config.recipe, preset, fixed)
     if boundary or search:
         _refuse_options(boundary, search, retry=retry, values=values, zip_=zip_)
-    if not (boundary or search):
+    else:
         found = with_values(found, loaded, values or (), zip_)
     if seeds is not None:
         found = replace(found, seeds=parse_seeds(seeds))

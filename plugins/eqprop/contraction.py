@@ -22,6 +22,7 @@ FIRST_POWERS = 50
 POWERS = 4
 """Power iterations after each step, from where the last ones ended."""
 CALMING_ROUNDS = 50
+"""Measurements of the radius, at most, until it is within its limit."""
 LEAST_SCALE = 0.8
 """No more is taken from the weights at once."""
 MOST_CALMING = 0.99
