@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -33,24 +33,26 @@ def eagerly(key: Hashable, function: Function, *tensors: Tensor) -> tuple[Tensor
 class Graphs:
     """Records a function when it first comes with its key and shapes, and replays it from then on.
 
-    The same kernels run as without, in the same order. Results belong to the caller.
+    The same kernels run as without, in the same order. Results belong to the caller; what a
+    recording needs in between, it shares with the others, for one runs at a time.
     """
 
     def __init__(self) -> None:
         self._graphs: dict[Hashable, _Graph] = {}
+        self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, key: Hashable, function: Function, *tensors: Tensor) -> tuple[Tensor, ...]:
         whole = (key, *((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors))
         graph = self._graphs.get(whole)
         if graph is None:
-            graph = self._graphs[whole] = _Graph(function, tensors)
+            graph = self._graphs[whole] = _Graph(function, tensors, self._pool)
         return graph(tensors)
 
 
 class _Graph:
     """One recording, with the memory that it reads from and writes to."""
 
-    def __init__(self, function: Function, tensors: tuple[Tensor, ...]) -> None:
+    def __init__(self, function: Function, tensors: tuple[Tensor, ...], pool: Any) -> None:
         self.inputs = [tensor.clone(memory_format=torch.contiguous_format) for tensor in tensors]
         # Libraries allocate when first used, which a recording must not contain; what is drawn
         # meanwhile is put back.
@@ -62,7 +64,7 @@ class _Graph:
         torch.cuda.current_stream().wait_stream(stream)
         torch.cuda.set_rng_state(drawn)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph, pool=pool):
             self.outputs = function(*self.inputs)
 
     def __call__(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -124,6 +124,7 @@ class Aep:
         model, beta = self.model, knobs["beta"]
         free = relax(model.field, model.start(drive), (drive,), model.config.relax, FAILURE)
         linear = Linearised(model, free.x, drive) if self.config.correction else None
+        rule = self.config.nudge.after(model.config.relax)
 
         def nudged(strength: Tensor, state: Tensor) -> Tensor:
             # The objective is a mean; each example feels its own cost.
@@ -136,7 +137,7 @@ class Aep:
 
         above, below = (
             relax(
-                partial(nudged, sign * beta), free.x, (), self.config.nudge, FAILURE,
+                partial(nudged, sign * beta), free.x, (), rule, FAILURE,
                 origin=free.x, compact=False,
             )
             for sign in (1, -1)

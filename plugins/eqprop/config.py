@@ -27,7 +27,7 @@ class RelaxConfig(Config):
     """Share of the way to the field's value that a step goes."""
 
 
-class NudgeConfig(RelaxConfig):
+class NudgeConfig(Config):
     """When a nudged relaxation stops: `tol` is the step's share of the distance from the free
     state, since that distance is the signal."""
 
@@ -36,6 +36,13 @@ class NudgeConfig(RelaxConfig):
     tol: float = Field(default=1e-3, ge=0)
     """A sample stops once its step is shorter than this share of its way from the free state; 0
     never stops early."""
+    step_size: float | None = Field(default=None, gt=0, le=1)
+    """Share of the way to the field's value that a step goes; null is that of `relax`."""
+
+    def after(self, free: RelaxConfig) -> RelaxConfig:
+        """The rule of a relaxation that follows a free one."""
+        step_size = free.step_size if self.step_size is None else self.step_size
+        return RelaxConfig(max_steps=self.max_steps, tol=self.tol, step_size=step_size)
 
 
 class EnergyTransformerConfig(Config):

@@ -9,9 +9,12 @@ eigenvalue above 0: what it asks of relaxation is a step_size below 2 / (1 + s_m
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+from labctl.api import Replay, eagerly
 
 from .config import ContractionConfig
 from .model import EnergyTransformer
@@ -38,8 +41,10 @@ class Contraction:
     Norms come from power iteration, which is at most a little below the true norm.
     """
 
-    def __init__(self, model: EnergyTransformer, config: ContractionConfig) -> None:
-        self.model, self.config = model, config
+    def __init__(
+        self, model: EnergyTransformer, config: ContractionConfig, replay: Replay = eagerly
+    ) -> None:
+        self.model, self.config, self.replay = model, config, replay
         self.limited: list[tuple[nn.Parameter, float | None]] = [
             (model.patterns, config.memory_norm)
         ]
@@ -56,9 +61,11 @@ class Contraction:
         for place, (weights, limit) in enumerate(self.limited):
             if limit is None:
                 continue
-            stack, direction = _stack(weights), self.directions[place]
-            norm, self.directions[place] = largest_singular(stack, direction, self._powers)
-            stack.mul_((limit / norm).clamp(max=1).view(-1, 1, 1))
+            stack = _stack(weights)
+            largest = partial(largest_singular, stack, powers=self._powers)
+            key = ("norms", place, self._powers)
+            norms, self.directions[place] = self.replay(key, largest, self.directions[place])
+            stack.mul_((limit / norms).clamp(max=1).view(-1, 1, 1))
         self._powers = POWERS
 
     @torch.no_grad()

@@ -92,7 +92,8 @@ def attention_energy(g: Tensor, query_key: Tensor, heads: int, b: float) -> Tens
 def attention_mix(g: Tensor, query_key: Tensor, heads: int, b: float) -> Tensor:
     """(B, N, 2 A): P K and P^T Q of all heads, P the softmax of the scores.
 
-    Times the weights (2 A, d) they are the force. An ordinary transformer lacks the second.
+    Times the weights (2 A, d) they are minus the gradient of `attention_energy`. An ordinary
+    transformer lacks the second.
     """
     scores, queries, keys = attention(g, query_key, heads, b)
     shares = scores.softmax(-1)
@@ -100,11 +101,6 @@ def attention_mix(g: Tensor, query_key: Tensor, heads: int, b: float) -> Tensor:
     samples, tokens = g.shape[:2]
     mixed = mixed.view(2, samples, heads, tokens, -1).permute(1, 3, 0, 2, 4)
     return mixed.reshape(samples, tokens, -1)
-
-
-def attention_force(g: Tensor, query_key: Tensor, heads: int, b: float) -> Tensor:
-    """Minus the gradient of `attention_energy`, (B, N, d)."""
-    return attention_mix(g, query_key, heads, b) @ query_key.view(-1, g.shape[-1])
 
 
 def memory_energy(

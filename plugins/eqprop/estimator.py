@@ -54,8 +54,8 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Nudged:
-    """The field of F = E + beta C, when called, and F itself, of states and `Held.given`."""
+class NudgedField:
+    """The field of F = E + beta C, of states and `Held.given`."""
 
     model: EnergyTransformer
     cost: Cost
@@ -66,13 +66,21 @@ class Nudged:
         model = self.model
         g = model.norm(x)
         errors = self.cost.slope(model.head(model.pool(g)), aim)
-        return u + model.force(g, mask) - beta * model.pull(errors)
+        return model.driven(u - model.pull(beta * errors), g, mask)
 
-    def energy(
+
+@dataclass(frozen=True, slots=True)
+class NudgedEnergy:
+    """F = E + beta C of states and `Held.given`, (B,)."""
+
+    model: EnergyTransformer
+    cost: Cost
+
+    def __call__(
         self, x: Tensor, u: Tensor, aim: Tensor, beta: Tensor, mask: Tensor | None = None
     ) -> Tensor:
         cost = self.cost.value(self.model.readout(x), aim)
-        return self.model.energy(x, u, mask) + beta.flatten() * cost
+        return self.model.energy(x, u, mask) + beta.squeeze(1) * cost
 
 
 @torch.no_grad()
@@ -103,15 +111,12 @@ def estimate(
     kept = ~free.failed
     for relaxed in nudged:
         kept = kept & ~relaxed.failed
-    mean = kept / (kept.sum().clamp(min=1) * beta)
-    states = iter(nudged)
-    rows = [
-        (free if branch.strength == 0 else next(states), branch.strength * beta.expand(len(aim)),
-         branch.weight * mean)
-        for branch in branches
-    ]  # fmt: skip
-    gradients = _contrast(model, cost, rows, held, kept, one_by_one=config.sequential)
-    return Estimate(gradients, free, nudged, kept, model.readout(free.x), aim)
+    ends = iter(nudged)
+    states = [free.x if branch.strength == 0 else next(ends).x for branch in branches]
+    contrast = _Contrast(model, cost, branches, config.sequential)
+    gradients = replay(contrast, contrast, kept, beta, *held.tensors, *states)
+    found = dict(zip(contrast.names, gradients, strict=True))
+    return Estimate(found, free, nudged, kept, model.readout(free.x), aim)
 
 
 def _nudge(
@@ -124,7 +129,8 @@ def _nudge(
     replay: Replay,
 ) -> tuple[Relaxed, ...]:
     """From the free equilibrium to each nudged one; as one batch unless they are to take turns."""
-    nudged, samples = Nudged(model, cost), len(held.aim)
+    field, energy = NudgedField(model, cost), NudgedEnergy(model, cost)
+    samples, rule = len(held.aim), config.nudge.after(model.config.relax)
     together = 1 if config.sequential else len(strengths)
     found: list[Relaxed] = []
     for first in range(0, len(strengths), together):
@@ -132,7 +138,7 @@ def _nudge(
         start, many = free.x.repeat(len(group), 1, 1), held.repeat(len(group))
         given = many.given(torch.stack(group).repeat_interleave(samples))
         relaxed = relax_safely(
-            nudged, start, given, config.nudge, config.failure, nudged.energy,
+            field, start, given, rule, config.failure, energy,
             origin=start, replay=replay,
         )  # fmt: skip
         work = relaxed.work // len(group)
@@ -150,25 +156,36 @@ def _nudge(
     return tuple(found)
 
 
-def _contrast(
-    model: EnergyTransformer,
-    cost: Cost,
-    rows: list[tuple[Relaxed, Tensor, Tensor]],
-    held: Held,
-    kept: Tensor,
-    *,
-    one_by_one: bool,
-) -> dict[str, Tensor]:
-    """The weighted sum of dF/dtheta over branches: equilibrium, beta (B,) and weight (B,) of each.
+@dataclass(frozen=True, slots=True)
+class _Contrast:
+    """The weighted sum of dF/dtheta over branches, by the order of `names`.
 
-    Samples that are not kept count nothing, whatever they hold.
+    Called with the samples that are kept, beta (0-d), the tensors of a `Held` and each branch's
+    equilibria. Samples that are not kept count nothing, whatever they hold.
     """
-    states = [torch.where(kept.view(-1, 1, 1), relaxed.x, 0) for relaxed, _, _ in rows]
-    if not one_by_one:
-        beta, weight = (torch.cat(column) for column in list(zip(*rows, strict=True))[1:])
-        return local_gradients(model, cost, torch.cat(states), held.repeat(len(rows)), beta, weight)
-    total: dict[str, Tensor] = {}
-    for x, (_, beta, weight) in zip(states, rows, strict=True):
-        for name, part in local_gradients(model, cost, x, held, beta, weight).items():
-            total[name] = total[name] + part if name in total else part
-    return total
+
+    model: EnergyTransformer
+    cost: Cost
+    branches: tuple[Branch, ...]
+    one_by_one: bool
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.model.named_parameters()]
+
+    def __call__(self, kept: Tensor, beta: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        first = len(tensors) - len(self.branches)
+        held = Held(*tensors[:first])
+        mean = kept / (kept.sum().clamp(min=1) * beta)
+        states = [torch.where(kept.view(-1, 1, 1), x, 0) for x in tensors[first:]]
+        strengths = [branch.strength * beta.expand(len(kept)) for branch in self.branches]
+        weights = [branch.weight * mean for branch in self.branches]
+        if not self.one_by_one:
+            held = held.repeat(len(states))
+            states, strengths, weights = ([torch.cat(t)] for t in (states, strengths, weights))
+        total: dict[str, Tensor] = {}
+        for x, strength, weight in zip(states, strengths, weights, strict=True):
+            found = local_gradients(self.model, self.cost, x, held, strength, weight)
+            for name, part in found.items():
+                total[name] = total[name] + part if name in total else part
+        return tuple(total[name] for name in self.names)

@@ -128,9 +128,7 @@ def _compared(
     for estimator in config.estimators:
         rule = EqPropConfig(
             estimator=estimator,
-            nudge=NudgeConfig(
-                max_steps=config.nudge_steps, tol=config.nudge_tol, step_size=own.step_size
-            ),
+            nudge=NudgeConfig(max_steps=config.nudge_steps, tol=config.nudge_tol),
             failure=TOLERANT,
         )
         estimates[estimator], failed[estimator] = {}, {}

@@ -37,7 +37,7 @@ class EqProp:
         self.config, self.parts = config, parts
         self.model = _energy_transformer(parts)
         self.cost = cost_of(parts.objective, self.model.num_classes)
-        self.contraction = Contraction(self.model, config.contraction)
+        self.contraction = Contraction(self.model, config.contraction, parts.replay)
         self.steps = 0
 
     def step(self, batch: Batch, knobs: Knobs) -> Metrics:

@@ -26,20 +26,22 @@ class Held:
     """(B, N, d)"""
     aim: Tensor
     """(B, classes)"""
-    mask: Tensor | None
+    mask: Tensor | None = None
     """(B, 1, M), or None."""
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that are there."""
+        always = (self.patches, self.drive, self.aim)
+        return always if self.mask is None else (*always, self.mask)
 
     def repeat(self, times: int) -> Held:
         """All samples, several times in a row."""
-        tensors = (self.patches, self.drive, self.aim)
-        patches, drive, aim = (t.repeat(times, *[1] * (t.ndim - 1)) for t in tensors)
-        return Held(
-            patches, drive, aim, None if self.mask is None else self.mask.repeat(times, 1, 1)
-        )
+        return Held(*(tensor.repeat(times, *[1] * (tensor.ndim - 1)) for tensor in self.tensors))
 
     def given(self, beta: Tensor) -> tuple[Tensor, ...]:
-        """What a nudged relaxation is handed beside the states; beta (B,)."""
-        given = (self.drive, self.aim, beta.view(-1, 1, 1))
+        """What a nudged relaxation is handed beside the states; beta (B,), a column there."""
+        given = (self.drive, self.aim, beta.unsqueeze(1))
         return given if self.mask is None else (*given, self.mask)
 
 

@@ -12,7 +12,6 @@ from .config import EnergyTransformerConfig, FailureConfig, RelaxConfig, num_tok
 from .energy import (
     POTENTIALS,
     attention_energy,
-    attention_force,
     attention_mix,
     lagrangian,
     memory_energy,
@@ -127,12 +126,15 @@ class EnergyTransformer(nn.Module):
 
     def force(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
         """f = -dE_int/dg (B, N, d), in closed form."""
-        force = self.hidden(g, mask) @ self.patterns
+        return self.driven(torch.zeros_like(g), g, mask)
+
+    def driven(self, u: Tensor, g: Tensor, mask: Tensor | None = None) -> Tensor:
+        """u + f(g), (B, N, d)."""
+        slope = memory_slope(g, self.patterns, self.thresholds, self.phi, mask)
+        total = u.flatten(0, 1).addmm(slope.flatten(0, 1), self.patterns, alpha=self.sign)
         if self.config.attention:
-            config = self.config
-            heads, b = config.num_heads, config.beta_attention
-            force = force + attention_force(g, self.query_key, heads, b)
-        return force
+            total = total.addmm(self.mix(g).flatten(0, 1), self.query_key.flatten(0, 1))
+        return total.view_as(u)
 
     def energy(self, x: Tensor, u: Tensor, mask: Tensor | None = None) -> Tensor:
         """E (B,) of states and drives (B, N, d)."""
@@ -143,7 +145,7 @@ class EnergyTransformer(nn.Module):
 
     def field(self, x: Tensor, u: Tensor, mask: Tensor | None = None) -> Tensor:
         """T(x) = u + f(g(x)); its fixed point is where the energy is stationary."""
-        return u + self.force(self.norm(x), mask)
+        return self.driven(u, self.norm(x), mask)
 
     def start(self, u: Tensor) -> Tensor:
         """Where relaxation begins: at the drive."""
@@ -164,7 +166,8 @@ class EnergyTransformer(nn.Module):
         back = (errors @ self.head.weight).view(len(errors), self.num_read, -1)
         if self.config.readout == "mean":
             return (back / self.num_tokens).expand(-1, self.num_tokens, -1)
-        return F.pad(back, (0, 0, 0, self.num_tokens - self.num_read))
+        unread = self.num_tokens - self.num_read
+        return F.pad(back, (0, 0, 0, unread)) if unread else back
 
     def settle(
         self,

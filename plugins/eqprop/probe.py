@@ -92,8 +92,8 @@ def _signal(
 ) -> dict[str, Tensor]:
     """Distances of the nudged and of a second free relaxation from the free equilibrium."""
     at = found.free.x
-    steps = config.nudge.model_copy(update={"tol": 0.0})
-    idle = relax(model.field, at, (drive,), steps).x
+    rule = config.nudge.after(model.config.relax).model_copy(update={"tol": 0.0})
+    idle = relax(model.field, at, (drive,), rule).x
     signal, noise, size = (_length(x) for x in (found.nudged[0].x - at, idle - at, at))
     # Where the second relaxation does not move at all, rounding is the noise.
     floor = torch.finfo(at.dtype).eps * size

@@ -65,19 +65,19 @@ def relax(
 ) -> Relaxed:
     """Repeat x <- x + step_size (field(x, *given) - x), each sample until its step is short.
 
-    Short is less than `tol` times the length of the state, or, with `origin` (B, ...), of the way
+    Short is at most `tol` times the length of the state, or, with `origin` (B, ...), of the way
     from there, or no more than rounding; with a `tol` of 0 no step is short. A sample that stops
     stays as it is, and when enough have stopped the rest are gathered, with `compact`; as samples
-    never meet, neither moves a result but by rounding. With `failure`, a sample also stops when its
-    step is not finite or much longer than its first, and has failed then, as it has when its last
-    step is too long. `replay` evaluates several steps.
+    never meet, neither moves a result but by rounding. A sample whose step is no number also stops,
+    and has failed; with `failure`, so does one whose step is much longer than its first, and one
+    whose last step is too long has failed as well. `replay` evaluates several steps.
     """
     here = _Places.at_rest(start)
     rows = torch.arange(len(start), device=start.device)
     rest, taken, work = here, 0, 0
     while taken < config.max_steps:
         count = min(CHECK_EVERY, config.max_steps - taken)
-        stretch = _Stretch(field, config, failure, count, origin is not None)
+        stretch = _Stretch(field, config, failure, count, taken == 0, origin is not None)
         kept = given if origin is None else (origin, *given)
         here = _Places(*replay(stretch, stretch, *here, *kept))
         taken, work = taken + count, work + count * len(here.x)
@@ -94,7 +94,8 @@ def relax(
             origin = None if origin is None else origin[moving]
     rest = here if len(rows) == len(start) else rest.with_rows(rows, here)
     residual = torch.where(rest.steps > 0, rest.length / _lengths(rest.x), 0)
-    failed = rest.lost if failure is None else rest.lost | ~(residual <= failure.residual)
+    lost = ~(rest.length <= rest.limit)
+    failed = lost if failure is None else lost | ~(residual <= failure.residual)
     return Relaxed(rest.x, rest.steps, residual, failed, work)
 
 
@@ -103,12 +104,10 @@ class _Places(NamedTuple):
 
     x: Tensor
     steps: Tensor
-    first: Tensor
-    """Length of the first step."""
     length: Tensor
     """Of the last step."""
-    lost: Tensor
-    """Whether its steps were not finite, or grew too long."""
+    limit: Tensor
+    """A longer step, or one that is no number, is a sample's last."""
     moving: Tensor
 
     @classmethod
@@ -116,8 +115,7 @@ class _Places(NamedTuple):
         """Before the first step."""
         count = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         length = x.new_full((len(x),), torch.inf)
-        none = torch.zeros_like(count, dtype=torch.bool)
-        return cls(x, count, length, length, none, ~none)
+        return cls(x, count, length, length, torch.ones_like(count, dtype=torch.bool))
 
     def at(self, chosen: Tensor) -> _Places:
         return _Places(*(tensor[chosen] for tensor in self))
@@ -137,32 +135,51 @@ class _Stretch:
     config: RelaxConfig
     failure: FailureConfig | None
     count: int
+    is_first: bool
+    """Whether nothing has moved yet: the first step then sets the limit of the others."""
     has_origin: bool
 
     def __call__(self, *tensors: Tensor) -> _Places:
         here, kept = _Places(*tensors[: len(_Places._fields)]), tensors[len(_Places._fields) :]
         origin, given = (kept[0], kept[1:]) if self.has_origin else (None, kept)
-        for _ in range(self.count):
-            here = self._step(here, origin, given)
+        for place in range(self.count):
+            here = self._step(here, origin, given, self.is_first and not place)
         return here
 
-    def _step(self, here: _Places, origin: Tensor | None, given: tuple[Tensor, ...]) -> _Places:
+    def _step(
+        self, here: _Places, origin: Tensor | None, given: tuple[Tensor, ...], is_first: bool
+    ) -> _Places:
         move = (self.field(here.x, *given) - here.x).mul_(self.config.step_size)
-        size = _lengths(move)
-        first = torch.where(here.steps == 0, size, here.first)
-        moved = here.x + move
-        length = _lengths(moved)
-        way = length if origin is None else _lengths(moved - origin)
-        moving, lost = here.moving, here.lost
-        x = torch.where(_wide(moving, moved), moved, here.x)
-        steps, last = here.steps + moving, torch.where(moving, size, here.length)
-        if self.failure is not None:
-            wild = moving & ~(size <= self.failure.growth * first)
-            lost, moving = lost | wild, moving & ~wild
+        size, moved = _lengths(move), here.x + move
+        limit = here.limit
+        if is_first and self.failure is not None:
+            limit = self.failure.growth * size
+        goes_on = size <= limit
         if self.config.tol:
-            rounding = ROUNDINGS * torch.finfo(length.dtype).eps * length
-            moving = moving & ~((size < self.config.tol * way) | (size <= rounding))
-        return _Places(x, steps, first, last, lost, moving)
+            goes_on = goes_on & (size > self._short(moved, origin))
+        x = torch.where(_wide(here.moving, moved), moved, here.x)
+        last = torch.where(here.moving, size, here.length)
+        return _Places(x, here.steps + here.moving, last, limit, here.moving & goes_on)
+
+    def _short(self, moved: Tensor, origin: Tensor | None) -> Tensor:
+        """Steps that are no longer lead nowhere, (B,)."""
+        length, tol = _lengths(moved), self.config.tol
+        rounding = ROUNDINGS * torch.finfo(moved.dtype).eps
+        if origin is None:
+            return length * max(tol, rounding)
+        return torch.maximum(tol * _lengths(moved - origin), rounding * length)
+
+
+@dataclass(frozen=True, slots=True)
+class _Descent:
+    """Whether the energy fell, or hardly rose, (B,): start, end and what the energy is given."""
+
+    energy: Energy
+    rise: float
+
+    def __call__(self, start: Tensor, end: Tensor, *given: Tensor) -> tuple[Tensor]:
+        before, after = self.energy(start, *given), self.energy(end, *given)
+        return (after - before <= self.rise * before.abs(),)
 
 
 @torch.no_grad()
@@ -192,8 +209,8 @@ def relax_safely(
         )
         if failure.energy_rise is None:
             return found
-        before, after = energy(start, *given), energy(found.x, *given)
-        fell = after - before <= failure.energy_rise * before.abs()
+        descent = _Descent(energy, failure.energy_rise)
+        (fell,) = replay(descent, descent, start, found.x, *given)
         return Relaxed(found.x, found.steps, found.residual, found.failed | ~fell, found.work)
 
     first = attempt(start, given, config, origin, replay)

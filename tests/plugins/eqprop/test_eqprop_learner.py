@@ -238,9 +238,9 @@ def test_a_key_says_all_that_a_recording_must_know(
         for subject in (one, other):
             torch.manual_seed(step)
             subject.step(batch(step), knobs(0.05 + 0.01 * step))
-        if not step:
+        if step == 1:  # the first step looks longer for the weights' norms
             known = set(record.functions)
-    assert record.functions.keys() == known, "a step needs no recording that the first did not"
+    assert record.functions.keys() == known, "later steps need no recording that these did not"
     assert len(known) > 2
     for ours, theirs in zip(written.parameters(), replayed.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
