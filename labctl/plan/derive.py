@@ -47,6 +47,7 @@ def _plan(recipe: Recipe, work: Work) -> Plan:
             device=runtime.device,
             log_every=log_every,
             checkpoint_seconds=runtime.checkpoint_seconds,
+            engine=runtime.engine,
         ),
     )
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from labctl.errors import RecipeError
 from labctl.recipe.augment import Augment
-from labctl.recipe.document import Ema, Numerics, ParameterGroup
+from labctl.recipe.document import Ema, EngineName, Numerics, ParameterGroup
 from labctl.recipe.source import Mark, parse_value
 from labctl.registry.card import KnobValue
 from labctl.registry.config import Config
@@ -123,6 +123,7 @@ class RuntimePlan(Config):
     log_every: int
     """Steps."""
     checkpoint_seconds: float
+    engine: EngineName = "auto"
 
 
 class Plan(Config):

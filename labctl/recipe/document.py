@@ -126,6 +126,9 @@ class Ema(Config):
     decay: float = Field(default=0.999, gt=0, lt=1)
 
 
+EngineName = Literal["auto", "eager", "graphed"]
+
+
 class Runtime(Config):
     """How a run is carried out; not part of its key, for it changes no result."""
 
@@ -134,6 +137,9 @@ class Runtime(Config):
     """Stretch over which training metrics are averaged; about ten per epoch if not given."""
     checkpoint_seconds: float = Field(default=60.0, ge=0)
     """Longest time between checkpoints."""
+    engine: EngineName = "auto"
+    """How a step is carried out: kernel by kernel (`eager`), or recorded once as a CUDA graph and
+    replayed (`graphed`); `auto` records on CUDA what can be recorded. Results are the same."""
 
 
 class Sourced(Config):

@@ -51,6 +51,7 @@ def learner(bench: Bench) -> Iterator[Problem]:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for message in _metric_faults(_step(bench, subject)):
         yield Problem(message, name)
+    yield from _replaced(bench, model, subject, name)
     if not any(differences(before, model.state_dict())):
         yield Problem("a step at the largest learning rate changes nothing in the model", name)
     file = io.BytesIO()
@@ -66,6 +67,35 @@ def learner(bench: Bench) -> Iterator[Problem]:
     if found := next(differences(subject.state_dict(), other.state_dict()), None):
         hint = "load_state_dict must restore all that state_dict gives"
         yield Problem(f"its state changes on the way through a file, at {found}", name, hint)
+
+
+def _replaced(bench: Bench, model: nn.Module, subject: Learner, name: str) -> Iterator[Problem]:
+    """What a step that is recorded whole remembers in other tensors, which a replay would not see.
+
+    In the first step what is missing may still be made.
+    """
+    if subject.capture != "whole":
+        return
+    before = _places(subject.state_dict()) | _places(dict(model.named_buffers()), "model.")
+    _step(bench, subject)
+    after = _places(subject.state_dict()) | _places(dict(model.named_buffers()), "model.")
+    for path, place in before.items():
+        if after.get(path) != place:
+            hint = f"keep {path} in a tensor that is changed in place, or set capture to 'never'"
+            yield Problem(f"a step puts something else into {path}", name, hint)
+
+
+def _places(state: Any, path: str = "") -> dict[str, object]:
+    """Where tensors are in memory, and what else there is, by path."""
+    if isinstance(state, Tensor):
+        return {path: state.data_ptr()}
+    if isinstance(state, Mapping):
+        items = [(f"{path}.{key}" if path else str(key), value) for key, value in state.items()]
+    elif isinstance(state, list | tuple):
+        items = [(f"{path}[{place}]", value) for place, value in enumerate(state)]
+    else:
+        return {path: state}
+    return {key: found for where, value in items for key, found in _places(value, where).items()}
 
 
 def _step(bench: Bench, subject: Learner) -> Mapping[str, Any]:

@@ -69,8 +69,11 @@ def _can_fuse(groups: list[dict[str, Any]]) -> bool:
 
 
 def adamw(config: Any, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019), one fused kernel."""
-    return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=_can_fuse(groups))
+    """AdamW (Loshchilov & Hutter 2019), one fused kernel that a CUDA graph can hold."""
+    is_cuda = all(parameter.is_cuda for group in groups for parameter in group["params"])
+    return torch.optim.AdamW(
+        groups, betas=config.betas, eps=config.eps, fused=_can_fuse(groups), capturable=is_cuda
+    )
 
 
 def sgd(config: Any, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -24,8 +24,9 @@ from labctl.store.run import Run
 from . import checkpoint
 from .assembly import Assembly
 from .average import Average
+from .engine import engine_of
 from .evaluation import Evaluation, evaluate
-from .learner import Metrics
+from .learner import Knobs, Metrics
 from .measuring import take_measurements
 from .numerics import Arithmetic
 from .stopping import Stopping
@@ -66,6 +67,9 @@ class Training:
         self.objective = assembly.objective()
         self.optimizer = assembly.optimizer(self.model, device)
         self.learner = assembly.learner(self.model, self.objective, self.optimizer, self.arithmetic)
+        self.engine = engine_of(
+            self.plan.runtime.engine, self.learner, self.model.parameters(), device
+        )
         self.board = assembly.board(device, self.arithmetic.dtype)
         self.splits = assembly.splits(device)
         self.average = Average(self.model, self.work.ema.decay) if self.work.ema else None
@@ -87,9 +91,10 @@ class Training:
     def _begin(self, facts: Mapping[str, Any], faults: list[str]) -> JournalWriter:
         attempt = max((int(path.stem) for path in segments(self.run.folder)), default=0) + 1
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        journal = JournalWriter(
-            self.run.folder, attempt, self.step, {**facts, "parameters": parameters}
-        )
+        own = {"parameters": parameters, "engine": self.engine.name}
+        if self.engine.why:
+            own["why_engine"] = self.engine.why
+        journal = JournalWriter(self.run.folder, attempt, self.step, {**facts, **own})
         for fault in faults:
             journal.record("warning", self.step, message=f"checkpoint not used: {fault}")
         return journal
@@ -108,8 +113,7 @@ class Training:
         with self.arithmetic.active():
             for _ in range(min(steps, self.work.steps - self.step)):
                 self._note_phase()
-                with self._timed():
-                    self._count(self._one_step())
+                self._one_step()
                 if self.step % self.plan.runtime.log_every == 0 or self.step == self.work.steps:
                     self._close_window()
                 if self.work.is_evaluated(self.step):
@@ -124,11 +128,22 @@ class Training:
         finally:
             self.window.seconds += time.perf_counter() - began
 
-    def _one_step(self) -> Metrics:
-        seed_global(self.work.seed, "dropout", self.step)
-        if not all(module.training for module in self._modules):  # much cheaper than to call it
-            self.model.train()
-        return self.learner.step(self._batch(), self.board.at(self.step))
+    def _one_step(self) -> None:
+        with self._timed():
+            if not all(module.training for module in self._modules):  # much cheaper than to call it
+                self.model.train()
+            batch, knobs = self._batch(), self.board.at(self.step)
+            seed_global(self.work.seed, "dropout", self.step)
+        self._prepare(batch, knobs)
+        with self._timed():
+            self._count(self.engine.step(batch, knobs))
+
+    def _prepare(self, batch: Batch, knobs: Knobs) -> None:
+        """What the engine does before such a step for the first time; not on the steps' time."""
+        if not self.engine.is_due(batch, knobs):
+            return
+        self._settle()
+        self.journal.record("engine", self.step, **self.engine.prepare(batch, knobs))
 
     def _batch(self) -> Batch:
         epoch, position = divmod(self.step, self.work.steps_per_epoch)

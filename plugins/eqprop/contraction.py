@@ -64,7 +64,8 @@ class Contraction:
             stack = _stack(weights)
             largest = partial(largest_singular, stack, powers=self._powers)
             key = ("norms", place, self._powers)
-            norms, self.directions[place] = self.replay(key, largest, self.directions[place])
+            norms, direction = self.replay(key, largest, self.directions[place])
+            self.directions[place].copy_(direction)
             stack.mul_((limit / norms).clamp(max=1).view(-1, 1, 1))
         self._powers = POWERS
 
@@ -98,9 +99,8 @@ class Contraction:
     def load_state_dict(self, state: dict[str, list[Tensor] | int]) -> None:
         directions, powers = state["directions"], state["powers"]
         assert isinstance(directions, list) and isinstance(powers, int)
-        self.directions = [
-            saved.to(own) for saved, own in zip(directions, self.directions, strict=True)
-        ]
+        for saved, own in zip(directions, self.directions, strict=True):
+            own.copy_(saved)
         self._powers = powers
 
 

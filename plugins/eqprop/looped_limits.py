@@ -40,7 +40,7 @@ class LoopedLimits:
             norms, direction = largest_singular(
                 torch.stack(group), self._directions[place], self._powers
             )
-            self._directions[place] = direction
+            self._directions[place].copy_(direction)
             for weight, scale in zip(group, (self.limit / norms).clamp(max=1), strict=True):
                 weight.mul_(scale)
         self._powers = POWERS
@@ -51,7 +51,6 @@ class LoopedLimits:
     def load_state_dict(self, state: dict[str, list[Tensor] | int]) -> None:
         directions, powers = state["directions"], state["powers"]
         assert isinstance(directions, list) and isinstance(powers, int)
-        self._directions = [
-            saved.to(own) for saved, own in zip(directions, self._directions, strict=True)
-        ]
+        for saved, own in zip(directions, self._directions, strict=True):
+            own.copy_(saved)
         self._powers = powers

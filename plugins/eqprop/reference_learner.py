@@ -37,12 +37,13 @@ class Differentiated:
     `Implicit`, `adjoint_residual`, each of the batch's worst sample, and `free_steps`.
     """
 
-    capture: Literal["whole", "chunks", "never"] = "never"
+    capture: Literal["whole", "chunks", "never"]
 
     def __init__(
         self, parts: LearnerParts, solver: Unrolled | Implicit, contraction: ContractionConfig
     ) -> None:
         self.solver = solver
+        self.capture = "whole" if isinstance(solver, Unrolled) else "never"
         self.inner = Backprop(replace(parts, objective=Solved(parts.objective.terms, solver)))
         self.limits = _limits(parts.model, contraction)
 

@@ -1,0 +1,189 @@
+"""How a learner's step is carried out: kernel by kernel, or recorded once as a CUDA graph.
+
+An engine changes no result: a recording runs the very kernels that it saw, in their order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import fields, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from labctl.data.examples import Batch
+from labctl.errors import EnvironmentProblem
+from labctl.recipe.document import EngineName
+
+from .learner import Knobs, Learner, Metrics
+
+
+class Engine(Protocol):
+    """Carries out steps of one learner."""
+
+    name: str
+    why: str
+    """Why it is this one and not a faster one; empty if it was asked for, or is the fastest."""
+
+    def is_due(self, batch: Batch, knobs: Knobs) -> bool:
+        """Whether `prepare` has something to do before this step."""
+        ...
+
+    def prepare(self, batch: Batch, knobs: Knobs) -> Mapping[str, Any]:
+        """Do what takes time before steps like this one and is none of them. What became of it, for
+        the journal."""
+        ...
+
+    def step(self, batch: Batch, knobs: Knobs) -> Metrics: ...
+
+
+class Eager:
+    """The learner's step as it is written."""
+
+    name = "eager"
+
+    def __init__(self, learner: Learner, why: str = "") -> None:
+        self.learner, self.why = learner, why
+
+    def is_due(self, batch: Batch, knobs: Knobs) -> bool:
+        return False
+
+    def prepare(self, batch: Batch, knobs: Knobs) -> Mapping[str, Any]:
+        return {"engine": self.name}
+
+    def step(self, batch: Batch, knobs: Knobs) -> Metrics:
+        return self.learner.step(batch, knobs)
+
+
+class Graphed:
+    """The learner's whole step, recorded for each form that batch and structural knobs take.
+
+    The first step of a form runs as it is written: it makes what a recording must find, such as the
+    optimizer's moments, and wakes the libraries. Before the second the step is recorded, which
+    computes nothing, so that there is nothing to put back. A step that cannot be recorded goes on
+    as it is written.
+    """
+
+    def __init__(self, learner: Learner, parameters: Iterable[nn.Parameter]) -> None:
+        self.name, self.why = "graphed", ""
+        self.learner, self.parameters = learner, list(parameters)
+        self._seen: set[Hashable] = set()
+        self._recordings: dict[Hashable, _Recording] = {}
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def is_due(self, batch: Batch, knobs: Knobs) -> bool:
+        form = _form(batch, knobs)
+        return not self.why and form in self._seen and form not in self._recordings
+
+    def prepare(self, batch: Batch, knobs: Knobs) -> Mapping[str, Any]:
+        began = time.perf_counter()
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        spare = generator.clone_state()
+        try:
+            recording = _Recording(self.learner, batch, knobs, self._pool)
+        except (RuntimeError, Unrecordable) as error:
+            self.why = f"the step cannot be recorded: {str(error).strip().splitlines()[0]}"
+            self.name = Eager.name
+            # A recording that broke off still holds the generator, and gradients without numbers.
+            generator.graphsafe_set_state(spare)
+            for parameter in self.parameters:
+                parameter.grad = None
+            return {"engine": self.name, "why": self.why}
+        self._recordings[_form(batch, knobs)] = recording
+        return {"engine": self.name, "seconds": time.perf_counter() - began}
+
+    def step(self, batch: Batch, knobs: Knobs) -> Metrics:
+        form = _form(batch, knobs)
+        recording = self._recordings.get(form)
+        if recording is not None:
+            return recording(batch, knobs)
+        self._seen.add(form)
+        return self.learner.step(batch, knobs)
+
+
+class Unrecordable(Exception):
+    """A step does something that its recording would not repeat."""
+
+
+class _Recording:
+    """One form of a step, with the memory that it reads from and writes to."""
+
+    def __init__(self, learner: Learner, batch: Batch, knobs: Knobs, pool: Any) -> None:
+        self.learner = learner  # its model and optimizer, for the graph keeps nothing alive
+        given = _tensors(batch)
+        held = {name: tensor.clone() for name, tensor in given.items()}
+        own_knobs = {
+            name: value.clone() if isinstance(value, Tensor) else value
+            for name, value in knobs.items()
+        }
+        self.inputs = [*held.values(), *_continuous(own_knobs)]
+        drawn = torch.default_generator.get_state()
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, pool=pool):
+            metrics = learner.step(replace(batch, **held), own_knobs)
+            self.names = list(metrics)
+            self.columns = [_Column(list(pairs)) for pairs in zip(*metrics.values(), strict=True)]
+        if not torch.equal(drawn, torch.default_generator.get_state()):
+            raise Unrecordable("it draws random numbers on the host")
+
+    def __call__(self, batch: Batch, knobs: Knobs) -> Metrics:
+        torch._foreach_copy_(self.inputs, [*_tensors(batch).values(), *_continuous(knobs)])
+        self.graph.replay()
+        totals, counts = (column.values() for column in self.columns)
+        return dict(zip(self.names, zip(totals, counts, strict=True), strict=True))
+
+
+class _Column:
+    """0-d tensors side by side, so that one copy takes them all along."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self.dtypes = [tensor.dtype for tensor in tensors]
+        self.packed = torch.stack(tensors)
+
+    def values(self) -> list[Tensor]:
+        pairs = zip(self.packed.clone().unbind(), self.dtypes, strict=True)
+        return [value.to(dtype) for value, dtype in pairs]
+
+
+def engine_of(
+    name: EngineName, learner: Learner, parameters: Iterable[nn.Parameter], device: torch.device
+) -> Engine:
+    """The engine that a recipe asks for.
+
+    Raises:
+        EnvironmentProblem: it needs another device or learner.
+    """
+    if device.type != "cuda":
+        if name == "graphed":
+            raise EnvironmentProblem(
+                f"runtime.engine graphed needs CUDA; this is {device.type}",
+                hint="runtime.engine=auto",
+            )
+        return Eager(learner)
+    if name == "eager":
+        return Eager(learner)
+    if learner.capture != "whole":
+        why = f"{type(learner).__name__} is not to be recorded whole (capture: {learner.capture})"
+        if name == "graphed":
+            raise EnvironmentProblem(why, hint="runtime.engine=auto")
+        return Eager(learner, why)
+    return Graphed(learner, parameters)
+
+
+def _form(batch: Batch, knobs: Knobs) -> Hashable:
+    """What a recording is of: shapes, and all that Python knows of the knobs."""
+    shapes = tuple((name, t.shape, t.dtype) for name, t in _tensors(batch).items())
+    structural = tuple((n, v) for n, v in sorted(knobs.items()) if not isinstance(v, Tensor))
+    return shapes, structural
+
+
+def _tensors(batch: Batch) -> dict[str, Tensor]:
+    """A batch's tensors, by field."""
+    found = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _continuous(knobs: Knobs) -> list[Tensor]:
+    return [value for _, value in sorted(knobs.items()) if isinstance(value, Tensor)]
