@@ -39,14 +39,18 @@ class GradientEquivalenceConfig(Config):
 
 
 class ImpossibleConfig(Config):
-    """A cell beyond the grid, tried with every method: running out of memory is a result."""
+    """A cell beyond the grid: running out of memory is a result."""
 
+    methods: tuple[Method, ...] | None = Field(default=None, min_length=1)
+    """Learning rules that try it; null is those of the grid."""
     width: int = Field(default=2048, ge=1)
     """Width of a token."""
     steps: int = Field(default=400, ge=1)
     """T."""
     batch: int = Field(default=64, ge=1)
     """Examples in a step."""
+    repeats: int = Field(default=1, ge=1)
+    """Steps that are timed."""
 
 
 class TrainingMemoryConfig(Config):

@@ -51,8 +51,8 @@ def training_memory(config: TrainingMemoryConfig, context: MeasureContext) -> di
     if config.impossible is not None and context.device.type == "cuda":
         far = config.impossible
         cells = [
-            Cell(method, far.width, far.steps, far.batch, config.tokens, config.repeats)
-            for method in config.methods
+            Cell(method, far.width, far.steps, far.batch, config.tokens, far.repeats)
+            for method in far.methods or config.methods
         ]
         beyond = _measured(cells, context)
         values |= {f"impossible/{name}": value for name, value in _numbers(beyond).items()}

@@ -37,7 +37,7 @@ from .reference_learner import bptt_learner, implicit_learner
 
 NEVER = FailureConfig(growth=1e6, residual=1e6, energy_rise=1e6)
 """Looks for failures as training does, and finds none: every cell takes exactly its steps."""
-AHEAD = 4
+AHEAD = 6
 """Processes that are there at once; one measures."""
 TINY_TOL = 1e-30
 """Never reached: the implicit solver takes all its steps as well."""

@@ -60,6 +60,7 @@ def relax(
     failure: FailureConfig | None = None,
     *,
     origin: Tensor | None = None,
+    chosen: Tensor | None = None,
     compact: bool = True,
     replay: Replay = eagerly,
 ) -> Relaxed:
@@ -70,28 +71,26 @@ def relax(
     stays as it is, and when enough have stopped the rest are gathered, with `compact`; as samples
     never meet, neither moves a result but by rounding. A sample whose step is no number also stops,
     and has failed; with `failure`, so does one whose step is much longer than its first, and one
-    whose last step is too long has failed as well. `replay` evaluates several steps.
+    whose last step is too long has failed as well. With bool `chosen` (B,) the others stay where
+    they are. `replay` evaluates several steps.
     """
-    here = _Places.at_rest(start)
+    here = _Places.at_rest(start, chosen)
     rows = torch.arange(len(start), device=start.device)
     rest, taken, work = here, 0, 0
-    while taken < config.max_steps:
-        count = min(CHECK_EVERY, config.max_steps - taken)
-        stretch = _Stretch(field, config, failure, count, taken == 0, origin is not None)
-        kept = given if origin is None else (origin, *given)
-        here = _Places(*replay(stretch, stretch, *here, *kept))
-        taken, work = taken + count, work + count * len(here.x)
-        if start.device.type == "meta":
-            continue
-        left = int(here.moving.sum())
-        if not left:
-            break
+    left = len(start) if chosen is None else int(chosen.sum())
+    while left and taken < config.max_steps:
         if compact and left <= COMPACT_BELOW * len(here.x):
             rest = rest.with_rows(rows, here)
             moving = here.moving
             rows, here = rows[moving], here.at(moving)
             given = tuple(tensor[moving] for tensor in given)
             origin = None if origin is None else origin[moving]
+        count = min(CHECK_EVERY, config.max_steps - taken)
+        stretch = _Stretch(field, config, failure, count, taken == 0, origin is not None)
+        kept = given if origin is None else (origin, *given)
+        here = _Places(*replay(stretch, stretch, *here, *kept))
+        taken, work = taken + count, work + count * len(here.x)
+        left = len(start) if start.device.type == "meta" else int(here.moving.sum())
     rest = here if len(rows) == len(start) else rest.with_rows(rows, here)
     residual = torch.where(rest.steps > 0, rest.length / _lengths(rest.x), 0)
     lost = ~(rest.length <= rest.limit)
@@ -111,11 +110,12 @@ class _Places(NamedTuple):
     moving: Tensor
 
     @classmethod
-    def at_rest(cls, x: Tensor) -> _Places:
-        """Before the first step."""
+    def at_rest(cls, x: Tensor, chosen: Tensor | None) -> _Places:
+        """Before the first step of all, or of those that are chosen."""
         count = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         length = x.new_full((len(x),), torch.inf)
-        return cls(x, count, length, length, torch.ones_like(count, dtype=torch.bool))
+        moving = torch.ones_like(count, dtype=torch.bool) if chosen is None else chosen
+        return cls(x, count, length, length, moving)
 
     def at(self, chosen: Tensor) -> _Places:
         return _Places(*(tensor[chosen] for tensor in self))
@@ -196,40 +196,29 @@ def relax_safely(
 ) -> Relaxed:
     """As `relax`; what fails, or ends at a higher energy, is tried once more with half the step."""
 
-    def attempt(
-        start: Tensor,
-        given: tuple[Tensor, ...],
-        config: RelaxConfig,
-        origin: Tensor | None,
-        replay: Replay = eagerly,
-    ) -> Relaxed:
+    def attempt(config: RelaxConfig, chosen: Tensor | None = None) -> Relaxed:
         compact = replay is eagerly  # a recording is of one number of samples
         found = relax(
-            field, start, given, config, failure, origin=origin, compact=compact, replay=replay
-        )
+            field, start, given, config, failure,
+            origin=origin, chosen=chosen, compact=compact, replay=replay,
+        )  # fmt: skip
         if failure.energy_rise is None:
             return found
         descent = _Descent(energy, failure.energy_rise)
         (fell,) = replay(descent, descent, start, found.x, *given)
         return Relaxed(found.x, found.steps, found.residual, found.failed | ~fell, found.work)
 
-    first = attempt(start, given, config, origin, replay)
-    if not holds(first.failed.any()):
+    first = attempt(config)
+    again = first.failed
+    if not holds(again.any()):
         return first
-    rows = first.failed.nonzero().squeeze(1)
-    halved = config.model_copy(update={"step_size": config.step_size / 2})
-    again = attempt(
-        start[rows],
-        tuple(tensor[rows] for tensor in given),
-        halved,
-        None if origin is None else origin[rows],
-    )
+    second = attempt(config.model_copy(update={"step_size": config.step_size / 2}), again)
     return Relaxed(
-        first.x.index_copy(0, rows, again.x),
-        first.steps.index_add(0, rows, again.steps),
-        first.residual.index_copy(0, rows, again.residual),
-        first.failed.index_copy(0, rows, again.failed),
-        first.work + again.work,
+        torch.where(_wide(again, first.x), second.x, first.x),
+        first.steps + second.steps,
+        torch.where(again, second.residual, first.residual),
+        again & second.failed,
+        first.work + second.work,
     )
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from labctl.api import eagerly
+
 Modules = Callable[[str], ModuleType]
 Make = Callable[..., Any]
 
@@ -145,7 +147,13 @@ def test_what_has_not_come_to_rest_has_failed(eqprop: Modules) -> None:
     assert found.failed.tolist() == [False, True]
 
 
-def test_a_failed_sample_is_tried_again_with_half_the_step(eqprop: Modules) -> None:
+def recorded(key: Any, function: Callable[..., Any], *tensors: Tensor) -> Any:
+    """As a recording does it: of all samples at once."""
+    return function(*tensors)
+
+
+@pytest.mark.parametrize("replay", [eagerly, recorded])
+def test_a_failed_sample_is_tried_again_with_half_the_step(eqprop: Modules, replay: Any) -> None:
     """A slope of -1.5 needs a step below 0.8; one of -8 needs one that half is not."""
     slopes = torch.tensor([-1.5, -8.0, 0.5], dtype=torch.float64).view(3, 1, 1)
     start = torch.zeros(3, 1, 1, dtype=torch.float64)
@@ -155,9 +163,13 @@ def test_a_failed_sample_is_tried_again_with_half_the_step(eqprop: Modules) -> N
         return (x**2 * (1 - slope) / 2 - x).flatten()
 
     found = eqprop("relaxation").relax_safely(
-        lambda x, slope: 1 + slope * x, start, (slopes,), config, failure, energy
+        lambda x, slope: 1 + slope * x, start, (slopes,), config, failure, energy, replay=replay
+    )
+    alone = eqprop("relaxation").relax(
+        lambda x, slope: 1 + slope * x, start[2:], (slopes[2:],), config, failure
     )
     assert found.failed.tolist() == [False, True, False]
+    assert found.x[2] == alone.x[0] and found.steps[2] == alone.steps[0], "it came to rest at once"
     assert found.x[[0, 2]].flatten().tolist() == pytest.approx([0.4, 2.0], rel=1e-4)
     assert found.residual[0] < 1e-5
 
