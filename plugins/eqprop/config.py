@@ -24,7 +24,8 @@ class RelaxConfig(Config):
     tol: float = Field(default=1e-5, ge=0)
     """A sample stops once its step is shorter than this share of its state; 0 never stops early."""
     step_size: float = Field(default=1.0, gt=0, le=1)
-    """Share of the way to the field's value that a step goes."""
+    """Share of the way to the field's value that a step goes; halved for a sample that steps over
+    its goal, further and further."""
 
 
 class NudgeConfig(Config):

@@ -35,7 +35,7 @@ class Relaxed:
     steps: Tensor
     """int64 (B,): steps that each took."""
     residual: Tensor
-    """(B,): length of the last step over that of the state."""
+    """(B,): length of the last step, of the full step_size, over that of the state."""
     failed: Tensor
     """bool (B,): did not come to rest."""
     work: int
@@ -64,7 +64,10 @@ def relax(
     compact: bool = True,
     replay: Replay = eagerly,
 ) -> Relaxed:
-    """Repeat x <- x + step_size (field(x, *given) - x), each sample until its step is short.
+    """Repeat x <- x + a (field(x, *given) - x), each sample until its step is short.
+
+    A sample's a is step_size, and halved whenever its way to the field's value leads back and is
+    longer than it was a step before: it then stepped too far over its goal.
 
     Short is at most `tol` times the length of the state, or, with `origin` (B, ...), of the way
     from there, or no more than rounding; with a `tol` of 0 no step is short. A sample that stops
@@ -74,7 +77,7 @@ def relax(
     whose last step is too long has failed as well. With bool `chosen` (B,) the others stay where
     they are. `replay` evaluates several steps.
     """
-    here = _Places.at_rest(start, chosen)
+    here = _Places.at_rest(start, config.step_size, chosen)
     rows = torch.arange(len(start), device=start.device)
     rest, taken, work = here, 0, 0
     left = len(start) if chosen is None else int(chosen.sum())
@@ -102,20 +105,25 @@ class _Places(NamedTuple):
     """Where samples are, and how they came there; each (B, ...)."""
 
     x: Tensor
+    way: Tensor
+    """From the state before the last step to the field's value there."""
     steps: Tensor
+    rate: Tensor
+    """Share of the way to the field's value that the next step goes, at most."""
     length: Tensor
-    """Of the last step."""
+    """Of the last step, had its rate been the first."""
     limit: Tensor
     """A longer step, or one that is no number, is a sample's last."""
     moving: Tensor
 
     @classmethod
-    def at_rest(cls, x: Tensor, chosen: Tensor | None) -> _Places:
+    def at_rest(cls, x: Tensor, rate: float, chosen: Tensor | None) -> _Places:
         """Before the first step of all, or of those that are chosen."""
         count = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         length = x.new_full((len(x),), torch.inf)
         moving = torch.ones_like(count, dtype=torch.bool) if chosen is None else chosen
-        return cls(x, count, length, length, moving)
+        rates = torch.full_like(length, rate)
+        return cls(x, torch.zeros_like(x), count, rates, length, length, moving)
 
     def at(self, chosen: Tensor) -> _Places:
         return _Places(*(tensor[chosen] for tensor in self))
@@ -149,8 +157,11 @@ class _Stretch:
     def _step(
         self, here: _Places, origin: Tensor | None, given: tuple[Tensor, ...], is_first: bool
     ) -> _Places:
-        move = (self.field(here.x, *given) - here.x).mul_(self.config.step_size)
-        size, moved = _lengths(move), here.x + move
+        way = self.field(here.x, *given) - here.x
+        size = _lengths(way) * self.config.step_size
+        back = torch.linalg.vecdot(way.flatten(1), here.way.flatten(1)) < 0
+        rate = torch.where(back & (size > here.length), here.rate / 2, here.rate)
+        moved = here.x + way * _wide(rate, way)
         limit = here.limit
         if is_first and self.failure is not None:
             limit = self.failure.growth * size
@@ -159,7 +170,7 @@ class _Stretch:
             goes_on = goes_on & (size > self._short(moved, origin))
         x = torch.where(_wide(here.moving, moved), moved, here.x)
         last = torch.where(here.moving, size, here.length)
-        return _Places(x, here.steps + here.moving, last, limit, here.moving & goes_on)
+        return _Places(x, way, here.steps + here.moving, rate, last, limit, here.moving & goes_on)
 
     def _short(self, moved: Tensor, origin: Tensor | None) -> Tensor:
         """Steps that are no longer lead nowhere, (B,)."""

@@ -154,8 +154,8 @@ def recorded(key: Any, function: Callable[..., Any], *tensors: Tensor) -> Any:
 
 @pytest.mark.parametrize("replay", [eagerly, recorded])
 def test_a_failed_sample_is_tried_again_with_half_the_step(eqprop: Modules, replay: Any) -> None:
-    """A slope of -1.5 needs a step below 0.8; one of -8 needs one that half is not."""
-    slopes = torch.tensor([-1.5, -8.0, 0.5], dtype=torch.float64).view(3, 1, 1)
+    """From steps over the goal that grow tenfold at once, and half of which do not."""
+    slopes = torch.tensor([-10.2, -40.0, 0.5], dtype=torch.float64).view(3, 1, 1)
     start = torch.zeros(3, 1, 1, dtype=torch.float64)
     config, failure = eqprop("config").RelaxConfig(), eqprop("config").FailureConfig()
 
@@ -170,8 +170,27 @@ def test_a_failed_sample_is_tried_again_with_half_the_step(eqprop: Modules, repl
     )
     assert found.failed.tolist() == [False, True, False]
     assert found.x[2] == alone.x[0] and found.steps[2] == alone.steps[0], "it came to rest at once"
-    assert found.x[[0, 2]].flatten().tolist() == pytest.approx([0.4, 2.0], rel=1e-4)
+    assert found.x[[0, 2]].flatten().tolist() == pytest.approx([1 / 11.2, 2.0], rel=1e-4)
     assert found.residual[0] < 1e-5
+
+
+def test_steps_over_the_goal_are_shortened(eqprop: Modules) -> None:
+    """Slope -5 oscillates at any step above 1/3, -0.5 at none, though it steps over its goal."""
+    slopes = torch.tensor([-5.0, -0.5, 0.9], dtype=torch.float64).view(3, 1, 1)
+    start = torch.ones(3, 1, 1, dtype=torch.float64)
+    config = eqprop("config").RelaxConfig(max_steps=200, tol=1e-6)
+    failure = eqprop("config").FailureConfig()
+    found = eqprop("relaxation").relax(
+        lambda x, slope: 1 + slope * x, start, (slopes,), config, failure
+    )
+    assert not found.failed.any() and found.steps[0] < 40
+    goals = [1 / 6, 1 / 1.5, 10.0]
+    assert found.x.flatten().tolist() == pytest.approx(goals, rel=1e-4)
+    for place, slope in ((1, -0.5), (2, 0.9)):
+        x = torch.ones(1, dtype=torch.float64)
+        for _ in range(int(found.steps[place])):
+            x = x + (1 + slope * x - x)
+        assert found.x[place].item() == pytest.approx(x.item(), abs=1e-12), "full steps"
 
 
 def test_an_energy_that_rose_is_a_failure(eqprop: Modules) -> None:
