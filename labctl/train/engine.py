@@ -19,6 +19,8 @@ from labctl.recipe.document import EngineName
 
 from .learner import Knobs, Learner, Metrics
 
+EAGER, GRAPHED, CHUNKS = "eager", "graphed", "graphed in chunks"
+
 
 class Engine(Protocol):
     """Carries out steps of one learner."""
@@ -42,10 +44,8 @@ class Engine(Protocol):
 class Eager:
     """The learner's step as it is written."""
 
-    name = "eager"
-
-    def __init__(self, learner: Learner, why: str = "") -> None:
-        self.learner, self.why = learner, why
+    def __init__(self, learner: Learner, why: str = "", name: str = EAGER) -> None:
+        self.learner, self.why, self.name = learner, why, name
 
     def is_due(self, batch: Batch, knobs: Knobs) -> bool:
         return False
@@ -67,7 +67,7 @@ class Graphed:
     """
 
     def __init__(self, learner: Learner, parameters: Iterable[nn.Parameter]) -> None:
-        self.name, self.why = "graphed", ""
+        self.name, self.why = GRAPHED, ""
         self.learner, self.parameters = learner, list(parameters)
         self._seen: set[Hashable] = set()
         self._recordings: dict[Hashable, _Recording] = {}
@@ -85,7 +85,7 @@ class Graphed:
             recording = _Recording(self.learner, batch, knobs, self._pool)
         except (RuntimeError, Unrecordable) as error:
             self.why = f"the step cannot be recorded: {str(error).strip().splitlines()[0]}"
-            self.name = Eager.name
+            self.name = EAGER
             # A recording that broke off still holds the generator, and gradients without numbers.
             generator.graphsafe_set_state(spare)
             for parameter in self.parameters:
@@ -164,8 +164,10 @@ def engine_of(
         return Eager(learner)
     if name == "eager":
         return Eager(learner)
-    if learner.capture != "whole":
-        why = f"{type(learner).__name__} is not to be recorded whole (capture: {learner.capture})"
+    if learner.capture == "chunks":
+        return Eager(learner, name=CHUNKS)
+    if learner.capture == "never":
+        why = f"{type(learner).__name__} is not to be recorded (capture: {learner.capture})"
         if name == "graphed":
             raise EnvironmentProblem(why, hint="runtime.engine=auto")
         return Eager(learner, why)

@@ -75,12 +75,14 @@ def relax(
     never meet, neither moves a result but by rounding. A sample whose step is no number also stops,
     and has failed; with `failure`, so does one whose step is much longer than its first, and one
     whose last step is too long has failed as well. With bool `chosen` (B,) the others stay where
-    they are. `replay` evaluates several steps.
+    they are. `replay` evaluates several steps; where it records them it takes all at once, for a
+    look at how many samples still move costs more than to go on.
     """
     here = _Places.at_rest(start, config.step_size, chosen)
     rows = torch.arange(len(start), device=start.device)
     rest, taken, work = here, 0, 0
     left = len(start) if chosen is None else int(chosen.sum())
+    every = CHECK_EVERY if replay is eagerly else config.max_steps
     while left and taken < config.max_steps:
         if compact and left <= COMPACT_BELOW * len(here.x):
             rest = rest.with_rows(rows, here)
@@ -88,7 +90,7 @@ def relax(
             rows, here = rows[moving], here.at(moving)
             given = tuple(tensor[moving] for tensor in given)
             origin = None if origin is None else origin[moving]
-        count = min(CHECK_EVERY, config.max_steps - taken)
+        count = min(every, config.max_steps - taken)
         stretch = _Stretch(field, config, failure, count, taken == 0, origin is not None)
         kept = given if origin is None else (origin, *given)
         here = _Places(*replay(stretch, stretch, *here, *kept))

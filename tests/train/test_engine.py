@@ -68,27 +68,30 @@ def trained(subject: Regression, engine: Any, steps: int = 10) -> list[dict[str,
 
 
 @pytest.mark.parametrize(
-    ("name", "capture", "device", "is_eager", "why"),
+    ("name", "capture", "device", "found", "why"),
     [
-        ("auto", "whole", CPU, True, ""),
-        ("eager", "whole", CPU, True, ""),
-        ("eager", "whole", CUDA, True, ""),
-        ("auto", "never", CUDA, True, "Regression is not to be recorded whole (capture: never)"),
-        ("auto", "chunks", CUDA, True, "Regression is not to be recorded whole (capture: chunks)"),
+        ("auto", "whole", CPU, "eager", ""),
+        ("auto", "chunks", CPU, "eager", ""),
+        ("eager", "whole", CPU, "eager", ""),
+        ("eager", "whole", CUDA, "eager", ""),
+        ("eager", "chunks", CUDA, "eager", ""),
+        ("auto", "chunks", CUDA, "graphed in chunks", ""),
+        ("graphed", "chunks", CUDA, "graphed in chunks", ""),
+        ("auto", "never", CUDA, "eager", "Regression is not to be recorded (capture: never)"),
     ],
 )
 def test_the_engine_that_was_asked_for(
-    name: Any, capture: Capture, device: torch.device, is_eager: bool, why: str
+    name: Any, capture: Capture, device: torch.device, found: str, why: str
 ) -> None:
     engine = engine_of(name, Regression(capture=capture), [], device)
-    assert isinstance(engine, Eager) is is_eager
-    assert (engine.name, engine.why) == ("eager", why)
+    assert isinstance(engine, Eager)
+    assert (engine.name, engine.why) == (found, why)
 
 
 def test_what_cannot_be_had_is_refused() -> None:
     with pytest.raises(EnvironmentProblem, match="graphed needs CUDA; this is cpu"):
         engine_of("graphed", Regression(), [], CPU)
-    with pytest.raises(EnvironmentProblem, match="not to be recorded whole"):
+    with pytest.raises(EnvironmentProblem, match="not to be recorded"):
         engine_of("graphed", Regression(capture="never"), [], CUDA)
 
 
