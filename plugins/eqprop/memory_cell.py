@@ -102,13 +102,14 @@ def measured_apart(
 ) -> Iterator[Footprint | None]:
     """Each as `measured`, in a process of its own, whose allocator no other cell has been at.
 
-    One measures at a time; meanwhile the next ones import what they need.
+    One measures at a time; meanwhile the next ones import what they need and wake the device.
 
     Raises:
         LabctlError: a process ended otherwise than by running out of memory.
     """
     package, _, _ = __name__.rpartition(".")
-    command = [sys.executable, "-c", _CHILD, package, str(Path(__file__).parent), __name__]
+    folder = str(Path(__file__).parent)
+    command = [sys.executable, "-c", _CHILD, package, folder, __name__, str(device)]
     pipe, environment = subprocess.PIPE, {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     waiting: deque[subprocess.Popen[str]] = deque()
     try:
@@ -120,8 +121,7 @@ def measured_apart(
                     )
                 )
             order = {
-                "cell": asdict(cell), "config": config.model_dump_json(), "spec": asdict(spec),
-                "device": str(device),
+                "cell": asdict(cell), "config": config.model_dump_json(), "spec": asdict(spec)
             }  # fmt: skip
             process = waiting.popleft()
             answer, errors = process.communicate(json.dumps(order))
@@ -138,24 +138,27 @@ def measured_apart(
 
 _CHILD = """
 import importlib, importlib.util, sys
-package, folder, module = sys.argv[1:]
+package, folder, module, device = sys.argv[1:]
 spec = importlib.util.spec_from_file_location(
     package, folder + "/__init__.py", submodule_search_locations=[folder]
 )
 sys.modules[package] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules[package])
-importlib.import_module(module).answer()
+importlib.import_module(module).answer(device)
 """
 """Imports the plugin from where it lies, whether or not it is installed, as labctl does."""
 
 
-def answer() -> None:
-    """Measure the cell that standard input describes, and print its footprint as JSON."""
+def answer(name: str) -> None:
+    """Measure the cell that standard input describes on the device of this name, and print its
+    footprint as JSON."""
+    device = torch.device(name)
+    torch.ones(2, 2, device=device).mm(torch.ones(2, 2, device=device))
     order = json.load(sys.stdin)
     config = EnergyTransformerConfig.model_validate_json(order["config"])
     shape = tuple(order["spec"].pop("shape"))
     spec = DataSpec(**order["spec"], shape=shape)
-    found = measured(Cell(**order["cell"]), config, spec, torch.device(order["device"]))
+    found = measured(Cell(**order["cell"]), config, spec, device)
     sys.stdout.write("\n" + json.dumps(None if found is None else asdict(found)) + "\n")
 
 
@@ -167,7 +170,8 @@ def _prepared(
         side = isqrt(cell.tokens) * config.patch_size
         spec = replace(spec, shape=(spec.shape[0], side, side))
     torch.manual_seed(0)
-    model = EnergyTransformer(_config(cell, config), spec).to(device).train()
+    with device:  # where wide weights are drawn in no time
+        model = EnergyTransformer(_config(cell, config), spec).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     learner = _learner(cell, model, optimizer)
     inputs = torch.randn(cell.batch, *spec.shape).to(device)
