@@ -358,6 +358,18 @@ TRAINING_SIDE = [
         {"learner.py": ("momentum.copy_(saved)", "momentum.add_(0 * saved)")},
     ),
     Mutant(
+        "state that a recording would not see",
+        training.learner,
+        "a step puts something else into momentum[0]",
+        {
+            "learner.py": (
+                "        return metrics",
+                "        self.momentum = [momentum.clone() for momentum in self.momentum]\n"
+                "        return metrics",
+            )
+        },
+    ),
+    Mutant(
         "a parameter for show",
         partial(training.reach, unmoved=()),
         "training does not move spare.weight",
