@@ -60,7 +60,7 @@ def _flow(value: Any) -> str:
         width=10**6,
         default_flow_style=True,
     )
-    return str(text).removesuffix("...\n").strip()
+    return str(text).removesuffix("...\n").strip(" \n")  # other white space is text
 
 
 def _entry(key: str, value: Any, *, is_open: bool = False, indent: str = "") -> str:
@@ -106,6 +106,10 @@ def _fields(config: type[BaseModel]) -> Iterator[tuple[str, Any, str]]:
             yield info.alias or name, to_jsonable_python(default, by_alias=True), help_
 
 
+_BREAKS = ("\x85", "\u2028", "\u2029")
+"""Line breaks to YAML beside the usual ones."""
+
+
 class _Dumper(yaml.SafeDumper):
     """PyYAML's, with quotes where labctl would read a text as something else."""
 
@@ -115,6 +119,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _style(text: str) -> str | None:
+    if any(mark in text for mark in _BREAKS):
+        return '"'  # single quotes would fold it
     try:
         plain = parse_value(text, Mark("")).value
     except RecipeError:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from labctl.plan.derive import plans
@@ -78,6 +78,9 @@ SCALARS = (
 KEYS = st.text("abc", min_size=1) | TRAPS.filter(lambda text: text not in ("", "<<"))
 
 
+@example("\xa0")
+@example("\x85")
+@example("\u2028a")
 @given(
     st.recursive(
         SCALARS,
