@@ -80,7 +80,7 @@ class Graphed:
     def prepare(self, batch: Batch, knobs: Knobs) -> Mapping[str, Any]:
         began = time.perf_counter()
         generator = torch.cuda.default_generators[torch.cuda.current_device()]
-        spare = generator.clone_state()
+        spare, drawn = generator.clone_state(), torch.default_generator.get_state()
         try:
             recording = _Recording(self.learner, batch, knobs, self._pool)
         except (RuntimeError, Unrecordable) as error:
@@ -90,6 +90,7 @@ class Graphed:
             generator.graphsafe_set_state(spare)
             for parameter in self.parameters:
                 parameter.grad = None
+            torch.default_generator.set_state(drawn)
             return {"engine": self.name, "why": self.why}
         self._recordings[_form(batch, knobs)] = recording
         return {"engine": self.name, "seconds": time.perf_counter() - began}
