@@ -122,7 +122,9 @@ def test_what_cannot_be_recorded_goes_on_as_written(
     one, other = Regression(CUDA), Regression(CUDA)
     one.spoil = other.spoil = spoil
     engine = engine_of("auto", other, other.model.parameters(), CUDA)
-    assert trained(one, Eager(one)) == trained(other, engine)
+    written, drawn = trained(one, Eager(one), 2), torch.default_generator.get_state()
+    assert trained(other, engine, 2) == written
+    assert torch.equal(torch.default_generator.get_state(), drawn), "it drew what the other drew"
     assert engine.name == "eager" and why in engine.why
 
 
