@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from labctl.errors import EnvironmentProblem, PartialError, RunError
+from labctl.errors import EnvironmentProblem, PartialError, RunError, UsageError
 from labctl.project import Project
 
 from .session import print_json
@@ -23,6 +23,15 @@ Jobs = Annotated[
     int | None,
     typer.Option(
         "--jobs", "-j", min=1, help="Workers at once.", show_default="one per GPU or core"
+    ),
+]
+Together = Annotated[
+    str,
+    typer.Option(
+        "--together",
+        metavar="auto|N|off",
+        help="Runs that one worker trains at once on its GPU; auto measures how many seeds of a "
+        "recipe are fastest.",
     ),
 ]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop the others when one fails.")]
@@ -88,6 +97,7 @@ def carry_out(
     console: Console,
     *,
     jobs: int | None = None,
+    together: str = "auto",
     fail_fast: bool = False,
     yes: bool = False,
     track: bool = True,
@@ -105,14 +115,29 @@ def carry_out(
     if inline:
         from labctl.execute.inline import carry_out_inline
 
-        return carry_out_inline(project, registry, work)
-    options = Options(jobs, fail_fast, yes, track)
+        return carry_out_inline(project, registry, work, _together(together))
+    options = Options(jobs, fail_fast, yes, track, _together(together))
     supervisor = Supervisor(project, registry, display_for(console), options, steering)
     try:
         return supervisor.carry_out(work)
     except Interrupted as interrupted:
         console.print(f"stopped; nothing is lost. Go on with: {again}", highlight=False)
         raise typer.Exit(128 + interrupted.number) from None
+
+
+def _together(text: str) -> int | Literal["auto"]:
+    """What `--together` says.
+
+    Raises:
+        UsageError: nothing that can be understood.
+    """
+    if text == "auto":
+        return "auto"
+    if text == "off":
+        return 1
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise UsageError(f"--together {text} is no number of runs", hint="--together auto, 3 or off")
 
 
 def print_outcomes(outcomes: Sequence[Outcome]) -> None:

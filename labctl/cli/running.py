@@ -12,6 +12,7 @@ from .carrying import (
     FailFast,
     Jobs,
     NoTrack,
+    Together,
     Yes,
     carry_out,
     conclude,
@@ -51,6 +52,7 @@ def run(
     table: TableName = None,
     preset: Preset = None,
     jobs: Jobs = None,
+    together: Together = "auto",
     fail_fast: FailFast = False,
     yes: Yes = False,
     no_track: NoTrack = False,
@@ -94,7 +96,8 @@ def run(
     console = Console(stderr=as_json, emoji=False)
     outcomes = carry_out(
         project, registry, work, console,
-        jobs=jobs, fail_fast=fail_fast, yes=yes, track=not no_track, inline=inline,
+        jobs=jobs, together=together, fail_fast=fail_fast, yes=yes, track=not no_track,
+        inline=inline,
     )  # fmt: skip
     if as_json:
         print_outcomes(outcomes)
@@ -117,6 +120,7 @@ def resume(
         typer.Argument(metavar="[RUN...]", help="All unfinished runs if none is named."),
     ] = None,
     jobs: Jobs = None,
+    together: Together = "auto",
     fail_fast: FailFast = False,
     yes: Yes = False,
     no_track: NoTrack = False,
@@ -145,7 +149,7 @@ def resume(
     console = Console(stderr=as_json, emoji=False)
     outcomes = carry_out(
         project, registry, work, console,
-        jobs=jobs, fail_fast=fail_fast, yes=yes, track=not no_track,
+        jobs=jobs, together=together, fail_fast=fail_fast, yes=yes, track=not no_track,
     )  # fmt: skip
     if as_json:
         print_outcomes(outcomes)
@@ -171,8 +175,9 @@ def rerun(name: RunName, yes: Yes = False) -> None:
     from rich.console import Console
 
     from labctl.execute.again import compare, prepare
+    from labctl.execute.crew import threads_of
     from labctl.execute.display import display_for
-    from labctl.execute.supervisor import Options, Supervisor, threads_of
+    from labctl.execute.supervisor import Options, Supervisor
     from labctl.registry.registry import Registry
     from labctl.store.run import find_runs
 

@@ -13,6 +13,7 @@ from .carrying import (
     FailFast,
     Jobs,
     NoTrack,
+    Together,
     Yes,
     carry_out,
     conclude,
@@ -90,6 +91,7 @@ def sweep(
     ] = False,
     preset: Preset = None,
     jobs: Jobs = None,
+    together: Together = "auto",
     fail_fast: FailFast = False,
     yes: Yes = False,
     no_track: NoTrack = False,
@@ -117,7 +119,7 @@ def sweep(
     found = replace(found, fixed=fixed)
     loaded = load(project, registry, found.config.recipe, preset, fixed)
     if boundary or search:
-        _refuse_options(boundary, search, retry=retry, values=values, zip_=zip_)
+        _refuse_options(boundary, search, retry=retry, values=values, zip_=zip_, together=together)
     else:
         found = with_values(found, loaded, values or (), zip_)
     if seeds is not None:
@@ -130,8 +132,8 @@ def sweep(
         require_data(project, registry, [loaded])
     console = Console(stderr=as_json, emoji=False)
     options: dict[str, Any] = {
-        "jobs": jobs, "fail_fast": fail_fast, "yes": yes, "track": not no_track,
-        "again": "the same command",
+        "jobs": jobs, "together": together, "fail_fast": fail_fast, "yes": yes,
+        "track": not no_track, "again": "the same command",
     }  # fmt: skip
     if boundary:
         _boundary(project, registry, found, values, console, dry_run, as_json, options)
@@ -153,11 +155,16 @@ def _name(names: Sequence[str], recipe: str | None, values: Sequence[str]) -> st
 
 
 def _refuse_options(
-    boundary: bool, search: bool, *, retry: str, values: object, zip_: bool
+    boundary: bool, search: bool, *, retry: str, values: object, zip_: bool, together: str
 ) -> None:
     """What would say nothing of a boundary or a search is no option of theirs."""
     if boundary and search:
         raise UsageError("--boundary and --search are different questions", hint="ask one of them")
+    if together.isdecimal():
+        raise UsageError(
+            "runs that are decided about one by one are not trained together",
+            hint="leave out --together; --jobs N trains several at once",
+        )
     if zip_:
         raise UsageError("--zip joins lists of values", hint="leave it out, or --values A=.. B=..")
     if boundary and retry:

@@ -1,4 +1,4 @@
-"""Training in this very process, one run after the other: for a debugger."""
+"""Training in this very process: for a debugger, or where processes are dear."""
 
 from __future__ import annotations
 
@@ -10,21 +10,33 @@ from labctl.store.run import run_of
 
 from .provenance import Provenance
 from .supervisor import Job, Outcome, outcome_of, require_device
+from .width import Together, width_of
 from .worker import Stop, work
 
 
-def carry_out_inline(project: Project, registry: Registry, jobs: Sequence[Job]) -> list[Outcome]:
+def carry_out_inline(
+    project: Project, registry: Registry, jobs: Sequence[Job], together: Together = 1
+) -> list[Outcome]:
     """Train what is missing here; breakpoints in plugins work, for their live code is used."""
     provenance = Provenance(registry)
-    outcomes = []
-    waiting = [job for job in jobs if run_of(project, job.plan).needs(job.plan)]
-    require_device(waiting)
-    for job in jobs:
-        run = run_of(project, job.plan)
-        if run.status.is_final and not run.needs(job.plan):
-            outcomes.append(Outcome(run, run.status, was_skipped=True))
-            continue
+    runs = [run_of(project, job.plan) for job in jobs]
+    missing = [
+        (job, run)
+        for job, run in zip(jobs, runs, strict=True)
+        if not run.status.is_final or run.needs(job.plan)
+    ]
+    require_device([job for job, _ in missing])
+    for job, run in missing:
         provenance.store(run, job.plan, job.recipe)
-        attempts = work([run], project.data_roots, Stop(), registry=registry)
-        outcomes.append(outcome_of(run, job.plan, was_skipped=not attempts))
-    return outcomes
+    attempts = work(
+        [run for _, run in missing],
+        project.data_roots,
+        Stop(),
+        registry=registry,
+        width=width_of(together),
+    )
+    begun = {attempt.run.folder for attempt in attempts}
+    return [
+        outcome_of(run, job.plan, was_skipped=run.folder not in begun)
+        for job, run in zip(jobs, runs, strict=True)
+    ]

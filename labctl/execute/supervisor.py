@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -21,16 +21,16 @@ from labctl.plan.plan import Plan
 from labctl.project import Project
 from labctl.registry.registry import Registry
 from labctl.store.atomic import storage
-from labctl.store.journal import segments
 from labctl.store.run import Run, run_of
 from labctl.store.status import Status
 from labctl.train.numerics import Arithmetic, device_of
 
+from .crew import Crew, log_of, spawn, threads_of
 from .display import Display, Watched
 from .duration import lasting
 from .provenance import Provenance
 from .slots import Slot, Slots
-from .worker import TAKEN
+from .width import Together
 
 POLL_SECONDS = 0.15
 PATIENCE_HOURS = 6.0
@@ -71,6 +71,8 @@ class Options:
     """Begin work of many hours on a CPU without asking."""
     track: bool = True
     """Feed MLflow."""
+    together: Together = "auto"
+    """Runs that a worker trains in turns; `auto` measures on a GPU how many are fastest."""
     threads: int = 0
     """CPU threads of each worker; 0 shares the cores among them."""
 
@@ -94,10 +96,8 @@ class Steering(Protocol):
 @dataclass
 class _Active:
     watched: Watched
-    process: subprocess.Popen[bytes] | None
+    crew: Crew | None
     """None: a worker of another supervisor."""
-    slot: Slot | None
-    began: float = field(default_factory=time.monotonic)
 
 
 class Interrupted(Exception):
@@ -151,6 +151,9 @@ class Supervisor:
         self.outcomes: dict[str, Outcome] = {}
         self._order: dict[str, None] = {}
         self._waiting: list[Job] = []
+        self._jobs: dict[str, Job] = {}
+        self._alone: set[str] = set()
+        """Keys of runs whose worker died while it had others too."""
         self._active: list[_Active] = []
         self._signal = 0
         self._signals = 0
@@ -193,6 +196,7 @@ class Supervisor:
             if job.plan.key in self._order:
                 continue
             self._order[job.plan.key] = None
+            self._jobs[job.plan.key] = job
             run = run_of(self.project, job.plan)
             if run.status.is_final and not run.needs(job.plan):
                 self._note(Outcome(run, run.status, was_skipped=True), job.plan)
@@ -212,7 +216,7 @@ class Supervisor:
             return
         for active in self._active:
             run = active.watched.run
-            if active.process is None:
+            if active.crew is None:
                 continue  # another labctl trains it, for its own reasons
             if not run.stop_path.exists() and (reason := self.steering.verdict(run)):
                 run.request_stop()
@@ -277,15 +281,19 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         self._stopping = True
-        for active in self._active:
-            if active.process is not None and active.process.poll() is None:
-                active.process.send_signal(signal.SIGTERM)
+        for crew in self._crews:
+            crew.stop()
 
     def _kill_all(self) -> None:
         self._stopping = True
-        for active in self._active:
-            if active.process is not None and active.process.poll() is None:
-                active.process.kill()
+        for crew in self._crews:
+            crew.kill()
+
+    @property
+    def _crews(self) -> list[Crew]:
+        """The workers that were started here, each once."""
+        crews = (active.crew for active in self._active if active.crew is not None)
+        return list(dict.fromkeys(crews))
 
     def _start_waiting(self) -> None:
         if self._stopping:
@@ -296,68 +304,104 @@ class Supervisor:
             run = run_of(self.project, job.plan)
             if run.status is Status.RUNNING:
                 self._waiting.remove(job)
-                self._watch(run, None, None)
+                self._watch(run, None)
                 self.display.say(
                     f"{job.plan.name}  is being trained by another labctl; following it"
                 )
-                continue
-            slot = self._slots.take()
-            if slot is None:
-                return
-            self._waiting.remove(job)
-            self._watch(run, self._spawn(run, slot), slot)
+        slots = self._slots.take() if self._waiting else []
+        for position, slot in enumerate(slots):
+            if self._waiting and not self._signals:
+                share = -(-len(self._waiting) // (len(slots) - position))
+                self._start(self._next(share), slot)
+            else:
+                slot.lock.release()
 
-    def _watch(self, run: Run, process: subprocess.Popen[bytes] | None, slot: Slot | None) -> None:
-        active = _Active(Watched(run), process, slot)
+    def _next(self, most: int) -> list[Run]:
+        """Runs for one worker, no longer waiting: the first, and what may be trained beside it."""
+        first, *others = self._waiting
+        runs = [run_of(self.project, first.plan)]
+        taken = [first]
+        if self._together != 1 and first.plan.key not in self._alone:
+            for job in others:
+                run = run_of(self.project, job.plan)
+                is_alike = threads_of(run) == threads_of(runs[0])
+                if len(runs) < most and is_alike and job.plan.key not in self._alone:
+                    runs.append(run)
+                    taken.append(job)
+        self._waiting = [job for job in self._waiting if job not in taken]
+        return runs
+
+    def _start(self, runs: Sequence[Run], slot: Slot) -> None:
+        crew = Crew(runs, self._spawn(runs, slot))
+        for run in runs:
+            self._watch(run, crew)
+
+    def _spawn(self, runs: Sequence[Run], slot: Slot) -> subprocess.Popen[bytes]:
+        order = {
+            "workers": self._slots.sharing,
+            "threads": threads_of(runs[0]) or self.options.threads or self._slots.threads,
+            "together": self._together,
+        }
+        return spawn(runs, slot, self.project.data_roots, order)
+
+    @property
+    def _together(self) -> Together:
+        """Runs that a worker trains in turns: a number, or `auto` for it to find out.
+
+        On a CPU one run already uses what a worker has. Where runs are steered, each is decided
+        about by itself.
+        """
+        if self.options.together == "auto":
+            return "auto" if self._slots.gpus and self.steering is None else 1
+        return self.options.together
+
+    def _watch(self, run: Run, crew: Crew | None) -> None:
+        active = _Active(Watched(run), crew)
         self._active.append(active)
         self.display.began(active.watched)
-
-    def _spawn(self, run: Run, slot: Slot) -> subprocess.Popen[bytes]:
-        order = {
-            "runs": [str(run.folder)],
-            "data_roots": [str(root) for root in self.project.data_roots],
-            "workers": self._slots.sharing,
-            "threads": threads_of(run) or self.options.threads or self._slots.threads,
-        }
-        with storage(run.log_path), run.log_path.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "labctl.execute.worker", json.dumps(order)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **slot.environment, "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,
-                pass_fds=[slot.lock.descriptor],
-            )
-        slot.lock.release()
-        return process
 
     def _settle(self) -> None:
         """Take note of the runs that have ended."""
         for active in list(self._active):
             run = active.watched.run
-            if active.process is not None:
-                code = active.process.poll()
-                if code is None:
+            if active.crew is not None:
+                if not active.crew.has_ended(run):
                     continue
-                if code == TAKEN and run.status is Status.RUNNING:
-                    active.process = None
+                if active.crew.code is not None and run.status is Status.RUNNING:
+                    active.crew = None  # another worker had it already
                     continue
             elif run.status is Status.RUNNING and not self._stopping:
                 continue
             self._active.remove(active)
-            self._close(active, run)
+            if not self._goes_alone(active, run):
+                self._close(active, run)
+
+    def _goes_alone(self, active: _Active, run: Run) -> bool:
+        """Whether a run that its worker left behind, with others beside it, is tried by itself."""
+        crew = active.crew
+        if crew is None or len(crew.runs) == 1 or self._stopping or self._signals:
+            return False
+        if run.status not in (Status.LOST, Status.PENDING):
+            return False
+        self._alone.add(run.plan.key)
+        job = self._jobs[run.plan.key]
+        self._waiting.append(job)
+        self.display.say(
+            f"{job.plan.name}  goes on alone: the worker that it shared died ({crew.how_it_died})"
+        )
+        return True
 
     def _close(self, active: _Active, run: Run) -> None:
         outcome = outcome_of(run, active.watched.plan)
         status, message = outcome.status, outcome.message
-        log = self.project.shown(run.log_path)
+        log = self.project.shown(log_of(run, active.crew))
         if status in (Status.LOST, Status.PENDING):
+            how = active.crew.how_it_died if active.crew else "it belonged to another labctl"
             if self._stopping:
-                message = f"ended as it was asked to ({_how_died(active)})"
+                message = f"ended as it was asked to ({how})"
             else:
                 status = Status.LOST
-                message = f"the worker died without a word ({_how_died(active)}); its log: {log}"
+                message = f"the worker died without a word ({how}); its log: {log}"
         elif status is Status.FAILED:
             message += f"\n  log: {log}"
         self._note(Outcome(run, status, message=message), run.plan)
@@ -372,7 +416,9 @@ class Supervisor:
         rates = [
             a.watched
             for a in self._active
-            if a.watched.seconds_per_step and time.monotonic() - a.began > PROBE_SECONDS
+            if a.watched.seconds_per_step
+            and a.crew is not None
+            and time.monotonic() - a.crew.began > PROBE_SECONDS
         ]
         if not rates:
             return
@@ -446,21 +492,3 @@ def _discard(runs: Sequence[Run]) -> None:
         status = run.status
         if run.folder.exists() and status is not Status.RUNNING and not status.is_final:
             run.discard()
-
-
-def threads_of(run: Run) -> int:
-    """Threads of the run's first attempt: a resumed run computes as it began, bit for bit."""
-    for path in segments(run.folder):
-        try:
-            first = json.loads(path.read_bytes().split(b"\n", 1)[0])
-        except (OSError, ValueError):
-            continue  # killed before it had begun
-        return int(first.get("threads", 0)) if first.get("device") == "cpu" else 0
-    return 0
-
-
-def _how_died(active: _Active) -> str:
-    code = active.process.returncode if active.process is not None else None
-    if code in (None, TAKEN):
-        return "it belonged to another labctl"
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

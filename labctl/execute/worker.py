@@ -1,10 +1,11 @@
-"""The process that trains: `python -m labctl.execute.worker RUN...`. It knows nothing of MLflow.
+"""The process that trains: `python -m labctl.execute.worker ORDER`. It knows nothing of MLflow.
 
-Several runs given to one worker are trained in turns.
+Several runs given to one worker are trained in turns, or one after the other.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
@@ -12,14 +13,17 @@ import signal
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 
+from labctl.data.batches import Batches
 from labctl.errors import EnvironmentProblem, LabctlError
 from labctl.registry.card import Places
 from labctl.registry.registry import Registry
@@ -29,9 +33,12 @@ from labctl.store.run import Run
 from labctl.store.status import Status
 from labctl.train import checkpoint
 from labctl.train.assembly import Assembly
+from labctl.train.clock import Clock
 from labctl.train.cost import write_ledger
 from labctl.train.numerics import device_of
 from labctl.train.training import Diverged, Halted, Training
+
+from .width import Fixed, Width, width_of
 
 TAKEN = 75
 """Exit code: another worker has the run."""
@@ -93,20 +100,30 @@ def _cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
+@dataclass
+class Bench:
+    """What the runs of one worker have in common."""
+
+    roots: tuple[Path, ...]
+    stop: Stop
+    registry: Registry | None
+    """None: each run's plugins come from its stored code."""
+    facts: Mapping[str, Any]
+    clock: Clock = field(default_factory=Clock)
+    shelf: dict[str, Mapping[str, Batches]] = field(default_factory=dict)
+    """Data on the device, once for all."""
+
+
 class Attempt:
     """One attempt at one run: holds its lock, trains it, and writes how it ended."""
 
-    def __init__(
-        self,
-        run: Run,
-        roots: tuple[Path, ...],
-        stop: Stop,
-        registry: Registry | None,
-        facts: Mapping[str, Any],
-    ) -> None:
-        self.run, self.roots, self.stop, self.facts = run, roots, stop, facts
-        self.registry = registry or Registry(run.source_path, is_quiet=True)
+    def __init__(self, run: Run, bench: Bench, *, is_beside_others: bool = False) -> None:
+        self.run, self.bench, self.stop = run, bench, bench.stop
+        self.registry = bench.registry or Registry(run.source_path, is_quiet=True)
         self.lock = FileLock(run.lock_path)
+        self.is_beside_others = is_beside_others
+        self.was_squeezed = False
+        """Whether it ended for want of memory that others had: nothing is said of the run then."""
         self.training: Training | None = None
         self.status: Status | None = None
         self.done: dict[str, Any] | None = None
@@ -136,11 +153,11 @@ class Attempt:
         with self._ending():
             plan = self.run.plan
             device = device_of(plan.runtime.device)
-            places = Places(self.roots)
-            assembly = Assembly(plan, self.registry, places)
+            places = Places(self.bench.roots)
+            assembly = Assembly(plan, self.registry, places, self.bench.shelf)
             write_ledger(self.run, assembly)
-            facts = {**device_facts(device), **self.facts, "pid": os.getpid()}
-            self.training = Training(self.run, assembly, device, facts)
+            facts = {**device_facts(device), **self.bench.facts, "pid": os.getpid()}
+            self.training = Training(self.run, assembly, device, facts, self.bench.clock)
 
     def turn(self) -> None:
         """Train a little, or finish."""
@@ -176,6 +193,9 @@ class Attempt:
             print(error, file=sys.stderr)
             self._end(Status.FAILED, str(error), code=error.exit_code)
         except torch.cuda.OutOfMemoryError as error:
+            if self.is_beside_others:
+                self._make_room()
+                return
             traceback.print_exc()
             self._end(
                 Status.FAILED,
@@ -184,6 +204,13 @@ class Attempt:
         except Exception as error:
             traceback.print_exc()
             self._end(Status.FAILED, f"{type(error).__name__}: {error}")
+
+    def _make_room(self) -> None:
+        """Give up the memory that others have a better claim to; the run is begun again later."""
+        if self.training is not None:
+            self.training.end(Status.STOPPED, "out of device memory beside other runs")
+        self.training, self.status, self.was_squeezed = None, Status.STOPPED, True
+        self.lock.release()
 
     def _end(self, status: Status, message: str = "", code: int = 0) -> None:
         step = 0
@@ -225,20 +252,45 @@ def work(
     stop: Stop,
     registry: Registry | None = None,
     facts: Mapping[str, Any] | None = None,
+    width: Width | None = None,
 ) -> list[Attempt]:
-    """Train `runs` in turns until each has ended; those that somebody else has are left out.
+    """Train `runs` until each has ended, as many in turns as `width` lets, all if it is not given;
+    those that somebody else has are left out.
 
     Plugins come from each run's stored code, unless a registry is given. `facts` are journalled
     with those of the device.
     """
-    attempts = [Attempt(run, roots, stop, registry, facts or {}) for run in runs]
-    attempts = [attempt for attempt in attempts if attempt.claim()]
-    for attempt in attempts:
-        attempt.begin()
-    while live := [attempt for attempt in attempts if attempt.status is None]:
-        for attempt in live:
-            attempt.turn()
-    return attempts
+    bench, width = Bench(roots, stop, registry, facts or {}), width or Fixed(len(runs))
+    waiting, begun = deque(runs), list[Attempt]()
+    while True:
+        live = _live(begun)
+        trainings = [training for _, training in live]
+        if waiting and not stop.reason and width.has_room(trainings, waiting[0].plan):
+            attempt = Attempt(waiting.popleft(), bench, is_beside_others=bool(live))
+            if attempt.claim():
+                begun.append(attempt)
+                attempt.begin()
+        elif live:
+            bench.clock.attend([training.plan for training in trainings])
+            for attempt, _ in live:
+                attempt.turn()
+        else:
+            return begun
+        for attempt in [attempt for attempt in begun if attempt.was_squeezed]:
+            begun.remove(attempt)
+            waiting.appendleft(attempt.run)
+            width.narrow(max(1, len(_live(begun))))
+            gc.collect()  # a recording and what it reads refer to each other
+            torch.cuda.empty_cache()
+        if width.why:
+            print(width.why, flush=True)
+            for _, training in _live(begun):
+                training.journal.record("together", training.step, why=width.why)
+            width.why = ""
+
+
+def _live(begun: Sequence[Attempt]) -> list[tuple[Attempt, Training]]:
+    return [(a, a.training) for a in begun if a.status is None and a.training is not None]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -250,7 +302,8 @@ def main(arguments: Sequence[str]) -> int:
     stop.catch_signals()
     roots = tuple(Path(root) for root in order["data_roots"])
     runs = [Run(Path(folder)) for folder in order["runs"]]
-    attempts = work(runs, roots, stop, facts={"workers": order["workers"]})
+    width = width_of(order["together"])
+    attempts = work(runs, roots, stop, facts={"workers": order["workers"]}, width=width)
     if not attempts:
         return TAKEN
     return 0 if all(attempt.status in (Status.DONE, Status.STOPPED) for attempt in attempts) else 3

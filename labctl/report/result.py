@@ -64,7 +64,7 @@ class Conditions(Config):
     engine: str = ""
     """How steps were executed, where there is a choice."""
     replicas: int = 1
-    """Runs trained together in one process."""
+    """Most runs that were trained together in one process."""
     workers: int = 1
     """Processes that shared the device, as far as their supervisor knew."""
 
@@ -140,7 +140,8 @@ class Result(Config):
     ledger: dict[str, Any]
     """FLOPs; empty if they were not counted."""
     seconds_per_step: float | None
-    """Mean over the whole training, without compilation and evaluation."""
+    """Mean over the training, without compilation and evaluation; of runs trained together, the
+    share of one. None if they were of different work, which cannot be told apart."""
     wall_seconds: float
     """From beginning to end of each attempt, without work that was lost and done again."""
 
@@ -171,10 +172,11 @@ def result_of(run: Run) -> Result:
     plan, journal = run.plan, run.journal
     end = run.end or {}
     curves = journal.curves
-    windows = [record for record in journal.of("metrics") if "seconds" in record.fields]
+    windows = [record for record in journal.of("metrics") if "steps" in record.fields]
+    timed = [record for record in windows if "seconds" in record.fields]
     in_training = {name for record in windows for name in record.values}
-    steps = sum(record.fields["steps"] for record in windows)
-    seconds = sum(record.fields["seconds"] for record in windows)
+    steps = sum(record.fields["steps"] for record in timed)
+    seconds = sum(record.fields["seconds"] for record in timed)
     begins = list(journal.of("begin"))
     ended = max((record.time for record in journal.records), default=0.0)
     return Result(
@@ -190,7 +192,7 @@ def result_of(run: Run) -> Result:
         ended=datetime.fromtimestamp(ended, UTC).date().isoformat(),
         plan=json.loads(plan.model_dump_json(by_alias=True)),
         provenance=Provenance.of(run.provenance),
-        conditions=_conditions(begins, {record.attempt for record in windows}),
+        conditions=_conditions(begins, windows),
         parameters=next(
             (begin.fields["parameters"] for begin in begins if "parameters" in begin.fields), None
         ),
@@ -213,13 +215,20 @@ def result_of(run: Run) -> Result:
     )
 
 
-def _conditions(begins: Sequence[Record], trained: set[int]) -> tuple[Conditions, ...]:
+def _conditions(begins: Sequence[Record], windows: Sequence[Record]) -> tuple[Conditions, ...]:
     """Those of the attempts that trained, or of all if none did."""
     fields = Conditions.model_fields
+    replicas: dict[int, int] = {}
+    for window in windows:
+        most = max(replicas.get(window.attempt, 1), window.fields.get("replicas", 1))
+        replicas[window.attempt] = most
     found = (
-        Conditions(**{name: begin.fields[name] for name in fields if name in begin.fields})
+        Conditions(
+            **{name: begin.fields[name] for name in fields if name in begin.fields},
+            replicas=replicas.get(begin.attempt, 1),
+        )
         for begin in begins
-        if begin.attempt in trained or not trained
+        if begin.attempt in replicas or not replicas
     )
     return tuple(dict.fromkeys(found))
 

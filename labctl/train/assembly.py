@@ -57,6 +57,8 @@ class Assembly:
     plan: Plan
     registry: Registry
     places: Places
+    shelf: dict[str, Mapping[str, Batches]] = field(default_factory=dict)
+    """Data that are on a device already, for runs of one process."""
     architecture: Chosen = field(init=False)
     data: Chosen = field(init=False)
     spec: DataSpec = field(init=False)
@@ -128,12 +130,14 @@ class Assembly:
         return KnobBoard(self.plan.work, self.knobs, self.registry, device, dtype)
 
     def splits(self, device: torch.device) -> Mapping[str, Batches]:
-        """The data on `device`, with the validation part carved out."""
-        return load_splits(
-            self.data.card,
-            self.data.config,
-            self.places,
-            self.plan.work.data.val,
-            self.spec,
-            device,
-        )
+        """The data on `device`, with the validation part carved out; once for all runs that share
+        a shelf."""
+        work = self.plan.work
+        name = f"{device} {work.data.model_dump_json()}"
+        if name not in self.shelf:
+            self.shelf[name] = load_splits(
+                self.data.card, self.data.config, self.places, work.data.val, self.spec, device
+            )
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)  # other runs read it on streams of their own
+        return self.shelf[name]

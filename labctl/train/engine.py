@@ -18,6 +18,7 @@ from labctl.errors import EnvironmentProblem
 from labctl.recipe.document import EngineName
 
 from .learner import Knobs, Learner, Metrics
+from .recording import Recording
 
 EAGER, GRAPHED, CHUNKS = "eager", "graphed", "graphed in chunks"
 
@@ -70,7 +71,7 @@ class Graphed:
         self.name, self.why = GRAPHED, ""
         self.learner, self.parameters = learner, list(parameters)
         self._seen: set[Hashable] = set()
-        self._recordings: dict[Hashable, _Recording] = {}
+        self._recordings: dict[Hashable, _Step] = {}
         self._pool = torch.cuda.graph_pool_handle()
 
     def is_due(self, batch: Batch, knobs: Knobs) -> bool:
@@ -82,7 +83,7 @@ class Graphed:
         generator = torch.cuda.default_generators[torch.cuda.current_device()]
         spare, drawn = generator.clone_state(), torch.default_generator.get_state()
         try:
-            recording = _Recording(self.learner, batch, knobs, self._pool)
+            recording = _Step(self.learner, batch, knobs, self._pool)
         except (RuntimeError, Unrecordable) as error:
             self.why = f"the step cannot be recorded: {str(error).strip().splitlines()[0]}"
             self.name = EAGER
@@ -108,44 +109,38 @@ class Unrecordable(Exception):
     """A step does something that its recording would not repeat."""
 
 
-class _Recording:
-    """One form of a step, with the memory that it reads from and writes to."""
+class _Step:
+    """One form of a step, recorded."""
 
     def __init__(self, learner: Learner, batch: Batch, knobs: Knobs, pool: Any) -> None:
-        self.learner = learner  # its model and optimizer, for the graph keeps nothing alive
-        given = _tensors(batch)
-        held = {name: tensor.clone() for name, tensor in given.items()}
-        own_knobs = {
+        self.learner = learner
+        held = {name: tensor.clone() for name, tensor in _tensors(batch).items()}
+        self.batch = replace(batch, **held)
+        self.knobs = {
             name: value.clone() if isinstance(value, Tensor) else value
             for name, value in knobs.items()
         }
-        self.inputs = [*held.values(), *_continuous(own_knobs)]
         drawn = torch.default_generator.get_state()
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=pool):
-            metrics = learner.step(replace(batch, **held), own_knobs)
-            self.names = list(metrics)
-            self.columns = [_Column(list(pairs)) for pairs in zip(*metrics.values(), strict=True)]
+        inputs = [*held.values(), *_continuous(self.knobs)]
+        self.recording = Recording(self._metrics, inputs, pool)
         if not torch.equal(drawn, torch.default_generator.get_state()):
             raise Unrecordable("it draws random numbers on the host")
 
+    def _metrics(self) -> list[Tensor]:
+        """Totals and counts, each packed into one tensor so that one copy takes them along."""
+        metrics = self.learner.step(self.batch, self.knobs)
+        columns = [list(column) for column in zip(*metrics.values(), strict=True)]
+        self.names = list(metrics)
+        self.dtypes = [[tensor.dtype for tensor in column] for column in columns]
+        return [torch.stack(column) for column in columns]
+
     def __call__(self, batch: Batch, knobs: Knobs) -> Metrics:
-        torch._foreach_copy_(self.inputs, [*_tensors(batch).values(), *_continuous(knobs)])
-        self.graph.replay()
-        totals, counts = (column.values() for column in self.columns)
+        packed = self.recording([*_tensors(batch).values(), *_continuous(knobs)])
+        totals, counts = (
+            [value.to(dtype) for value, dtype in zip(one.clone().unbind(), dtypes, strict=True)]
+            for one, dtypes in zip(packed, self.dtypes, strict=True)
+        )
         return dict(zip(self.names, zip(totals, counts, strict=True), strict=True))
-
-
-class _Column:
-    """0-d tensors side by side, so that one copy takes them all along."""
-
-    def __init__(self, tensors: list[Tensor]) -> None:
-        self.dtypes = [tensor.dtype for tensor in tensors]
-        self.packed = torch.stack(tensors)
-
-    def values(self) -> list[Tensor]:
-        pairs = zip(self.packed.clone().unbind(), self.dtypes, strict=True)
-        return [value.to(dtype) for value, dtype in pairs]
 
 
 def engine_of(

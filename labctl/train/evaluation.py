@@ -48,12 +48,13 @@ def evaluate(
     for batch in batches.in_order(batch_size):
         batch = replace(batch, inputs=_cast(batch.inputs, arithmetic.dtype))
         with arithmetic.autocast():
-            _, metrics = objective(model, batch, knobs)
-            if keep_predictions and batch.targets.ndim == 1:
-                predicted.append(forward(model, batch.inputs, knobs).logits.argmax(-1).cpu())
+            output = forward(model, batch.inputs, knobs)
+            _, metrics = objective.of(output, batch, knobs)
+        if keep_predictions and batch.targets.ndim == 1:
+            predicted.append(output.logits.argmax(-1))
         window.add(metrics)
     model.train(was_training)
-    return Evaluation(window.means(), torch.cat(predicted) if predicted else None)
+    return Evaluation(window.means(), torch.cat(predicted).cpu() if predicted else None)
 
 
 def _cast(inputs: Tensor, dtype: torch.dtype) -> Tensor:

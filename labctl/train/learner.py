@@ -44,7 +44,10 @@ class Objective:
 
     def __call__(self, model: nn.Module, batch: Batch, knobs: Knobs) -> tuple[Tensor, Metrics]:
         """The loss to minimise (0-d), and the batch's metrics."""
-        output = forward(model, batch.inputs, knobs)
+        return self.of(forward(model, batch.inputs, knobs), batch, knobs)
+
+    def of(self, output: Output, batch: Batch, knobs: Knobs) -> tuple[Tensor, Metrics]:
+        """The same of what the model has put out."""
         parts = {name: term(output, batch, knobs) for name, term in self.terms.items()}
         loss = torch.stack([part.float() for part in parts.values()]).sum()
         metrics = accuracy(output.logits.detach(), batch.targets)

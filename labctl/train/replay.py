@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from .recording import Recording
 
 Function = Callable[..., tuple[Tensor, ...]]
 """Tensors to tensors."""
@@ -38,36 +40,21 @@ class Graphs:
     """
 
     def __init__(self) -> None:
-        self._graphs: dict[Hashable, _Graph] = {}
+        self._recordings: dict[Hashable, Recording] = {}
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, key: Hashable, function: Function, *tensors: Tensor) -> tuple[Tensor, ...]:
         whole = (key, *((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors))
-        graph = self._graphs.get(whole)
-        if graph is None:
-            graph = self._graphs[whole] = _Graph(function, tensors, self._pool)
-        return graph(tensors)
+        recording = self._recordings.get(whole)
+        if recording is None:
+            recording = self._recordings[whole] = self._recorded(function, tensors)
+        return tuple(tensor.clone() for tensor in recording(tensors))
 
-
-class _Graph:
-    """One recording, with the memory that it reads from and writes to."""
-
-    def __init__(self, function: Function, tensors: tuple[Tensor, ...], pool: Any) -> None:
-        self.inputs = [tensor.clone(memory_format=torch.contiguous_format) for tensor in tensors]
+    def _recorded(self, function: Function, tensors: tuple[Tensor, ...]) -> Recording:
+        inputs = [tensor.clone(memory_format=torch.contiguous_format) for tensor in tensors]
         # Libraries allocate when first used, which a recording must not contain; what is drawn
         # meanwhile is put back.
         drawn = torch.cuda.get_rng_state()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            function(*self.inputs)
-        torch.cuda.current_stream().wait_stream(stream)
+        function(*inputs)
         torch.cuda.set_rng_state(drawn)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=pool):
-            self.outputs = function(*self.inputs)
-
-    def __call__(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        torch._foreach_copy_(self.inputs, list(tensors))
-        self.graph.replay()
-        return tuple(tensor.clone() for tensor in self.outputs)
+        return Recording(lambda: function(*inputs), inputs, self._pool)

@@ -24,8 +24,10 @@ from labctl.store.run import Run
 from . import checkpoint
 from .assembly import Assembly
 from .average import Average
+from .clock import Clock
 from .engine import engine_of
 from .evaluation import Evaluation, evaluate
+from .lane import Lane
 from .learner import Knobs, Metrics
 from .measuring import take_measurements
 from .numerics import Arithmetic
@@ -58,11 +60,29 @@ class Training:
     """
 
     def __init__(
-        self, run: Run, assembly: Assembly, device: torch.device, facts: Mapping[str, Any]
+        self,
+        run: Run,
+        assembly: Assembly,
+        device: torch.device,
+        facts: Mapping[str, Any],
+        clock: Clock | None = None,
     ) -> None:
         self.run, self.assembly, self.device = run, assembly, device
+        self.clock = clock or Clock()
         self.plan, self.work = assembly.plan, assembly.plan.work
         self.arithmetic = Arithmetic(self.work.numerics, device)
+        self.lane = Lane(device)
+        with self._at_work():
+            faults = self._build()
+        if not self.is_trained:
+            self._forget_results()
+        self.stopping = Stopping.resumed(self.work.stop, run, self.step)
+        self.journal = self._begin(facts, faults)
+        self._saved_at = time.monotonic()
+
+    def _build(self) -> list[str]:
+        """All that training needs, as the checkpoint left it; what was wrong with that."""
+        assembly, device = self.assembly, self.device
         self.model = assembly.model(device, self.arithmetic.dtype)
         self.objective = assembly.objective()
         self.optimizer = assembly.optimizer(self.model, device)
@@ -75,18 +95,21 @@ class Training:
         self.average = Average(self.model, self.work.ema.decay) if self.work.ema else None
         self._modules = list(self.model.modules())
         self._phases = {phase.start: phase for phase in self.work.phases()}
-        self.window = Window()
+        self.window = Window(self.clock)
         self.step = 0
         self._order: tuple[int, Tensor] | None = None
         self._first: list[Tensor] = []
         self._latest_rate: float | None = None
         self._evaluated: tuple[int, dict[str, Evaluation]] = (-1, {})
-        faults = self._restore()
-        if not self.is_trained:
-            self._forget_results()
-        self.stopping = Stopping.resumed(self.work.stop, run, self.step)
-        self.journal = self._begin(facts, faults)
-        self._saved_at = time.monotonic()
+        self.windows = 0
+        """Stretches of steps that were averaged, in this attempt."""
+        return self._restore()
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Around everything that computes."""
+        with self.lane.entered(), self.arithmetic.active():
+            yield
 
     def _begin(self, facts: Mapping[str, Any], faults: list[str]) -> JournalWriter:
         attempt = max((int(path.stem) for path in segments(self.run.folder)), default=0) + 1
@@ -110,7 +133,7 @@ class Training:
             Diverged: the loss stopped being finite.
             Halted: a stop rule of the recipe was met.
         """
-        with self.arithmetic.active():
+        with self._at_work():
             for _ in range(min(steps, self.work.steps - self.step)):
                 self._note_phase()
                 self._one_step()
@@ -119,23 +142,14 @@ class Training:
                 if self.work.is_evaluated(self.step):
                     self._evaluate()
 
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        """Add what passes meanwhile to the step time: nothing else of this or another run does."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.window.seconds += time.perf_counter() - began
-
     def _one_step(self) -> None:
-        with self._timed():
+        with self.clock.running():
             if not all(module.training for module in self._modules):  # much cheaper than to call it
                 self.model.train()
             batch, knobs = self._batch(), self.board.at(self.step)
             seed_global(self.work.seed, "dropout", self.step)
         self._prepare(batch, knobs)
-        with self._timed():
+        with self.clock.running():
             self._count(self.engine.step(batch, knobs))
 
     def _prepare(self, batch: Batch, knobs: Knobs) -> None:
@@ -199,7 +213,7 @@ class Training:
         return realised
 
     def _close_window(self) -> None:
-        with self._timed():
+        with self.clock.running():
             means = self.window.means()  # waits for the device
         values = {f"train/{name}": value for name, value in means.items()}
         knobs = self.board.values(self.step - 1)
@@ -209,9 +223,10 @@ class Training:
             if not isinstance(value, str)
         }
         seconds, steps = self.window.seconds, self.window.steps
-        self.journal.metrics(self.step, values, seconds=seconds, steps=steps)
+        timing = {"seconds": seconds} if self.window.is_timed else {}
+        self.journal.metrics(self.step, values, **timing, steps=steps, replicas=self.clock.runs)
         self._latest_rate = seconds / steps
-        self.window = Window()
+        self.window, self.windows = Window(self.clock), self.windows + 1
         if not all(np.isfinite(value) for value in means.values()):
             bad = ", ".join(name for name, value in means.items() if not np.isfinite(value))
             raise Diverged(
@@ -262,7 +277,7 @@ class Training:
         """Let the device finish the steps it was given, on their time: what follows is not
         training."""
         if self.device.type == "cuda":
-            with self._timed():
+            with self.clock.running():
                 torch.cuda.synchronize(self.device)
 
     @property
@@ -279,7 +294,13 @@ class Training:
 
     def checkpoint(self) -> None:
         """Make everything up to this step durable."""
-        self._settle()
+        with self._at_work():
+            self._settle()
+            self._save()
+        self.journal.record("checkpoint", self.step)
+        self._saved_at = time.monotonic()
+
+    def _save(self) -> None:
         state = {
             "key": self.plan.key,
             "step": self.step,
@@ -292,8 +313,6 @@ class Training:
         }
         self.journal.sync()  # nothing before this step is ever written again
         checkpoint.save(self.run.checkpoint_path, state)
-        self.journal.record("checkpoint", self.step)
-        self._saved_at = time.monotonic()
 
     def _restore(self) -> list[str]:
         state, faults = checkpoint.load(self.run.checkpoint_path)
@@ -309,7 +328,7 @@ class Training:
         self.learner.load_state_dict(state["learner"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self.window = Window.from_state(_moved(state["window"], self.device))
+        self.window = Window.from_state(_moved(state["window"], self.device), self.clock)
         self._first = _moved(state["first"], self.device)
         self.step = int(state["step"])
         return faults
@@ -331,16 +350,15 @@ class Training:
 
     def finish(self) -> None:
         """Final evaluation if a restart lost it, predictions, measurements, weights."""
-        if self._evaluated[0] != self.step:
-            with self.arithmetic.active():
+        with self._at_work():
+            if self._evaluated[0] != self.step:
                 self._evaluate()
-        for name, metrics in self.stopping.unseen.items():
-            message = f"stop.{name} was never tried: no {', '.join(metrics)} was journalled"
-            self.journal.record("warning", self.step, message=message)
-        self._keep_predictions()
-        model = self.model if self.average is None else self.average.module
-        write_atomic(self.run.weights_path, lambda file: torch.save(model.state_dict(), file))
-        with self.arithmetic.active():
+            for name, metrics in self.stopping.unseen.items():
+                message = f"stop.{name} was never tried: no {', '.join(metrics)} was journalled"
+                self.journal.record("warning", self.step, message=message)
+            self._keep_predictions()
+            model = self.model if self.average is None else self.average.module
+            write_atomic(self.run.weights_path, lambda file: torch.save(model.state_dict(), file))
             take_measurements(
                 self.plan, self.assembly, model, self.splits, self.board, self.run, self.journal
             )

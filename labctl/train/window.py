@@ -7,16 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .clock import Clock
 from .learner import Metrics
 
 
 class Window:
     """Sums and counts of metrics since the window was opened, and the time that its steps took."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        clock = clock or Clock()
         self._totals: dict[str, tuple[Tensor, Tensor]] = {}
         self.steps = 0
-        self.seconds = 0.0
+        self.is_timed = True
+        """Whether all of its time can be said to be this run's."""
+        self._clock, self._since, self._before = clock, clock.share, 0.0
+
+    @property
+    def seconds(self) -> float:
+        """What its steps took until now; their share, if other runs are trained beside this one."""
+        return self._before + self._clock.share - self._since
 
     def add(self, metrics: Metrics) -> None:
         """Add one step's metrics; does not wait for the device."""
@@ -27,6 +36,7 @@ class Window:
             else:
                 self._totals[name] = (total.clone(), count.clone())
         self.steps += 1
+        self.is_timed &= self._clock.is_fair
 
     def means(self) -> dict[str, float]:
         """Each metric's mean; waits for the device, once."""
@@ -42,11 +52,17 @@ class Window:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {"totals": dict(self._totals), "steps": self.steps, "seconds": self.seconds}
+        return {
+            "totals": dict(self._totals),
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "is_timed": self.is_timed,
+        }
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Window:
-        window = cls()
+    def from_state(cls, state: dict[str, Any], clock: Clock) -> Window:
+        window = cls(clock)
         window._totals = dict(state["totals"])
-        window.steps, window.seconds = state["steps"], state["seconds"]
+        window.steps, window._before = state["steps"], state["seconds"]
+        window.is_timed = state.get("is_timed", True)
         return window

@@ -23,7 +23,8 @@ pytestmark = pytest.mark.slow
 
 
 def worker(lab: Any, run: Run) -> subprocess.Popen[bytes]:
-    order = {"runs": [str(run.folder)], "data_roots": [], "threads": 1, "workers": 1}
+    how = {"threads": 1, "workers": 1, "together": 1}
+    order = {"runs": [str(run.folder)], "data_roots": [], **how}
     return subprocess.Popen(
         [sys.executable, "-m", "labctl.execute.worker", json.dumps(order)],
         cwd=lab.root,

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from labctl.errors import EnvironmentProblem
 from labctl.execute import supervisor as supervising
+from labctl.execute.crew import threads_of
 from labctl.execute.display import Lines, Watched
 from labctl.execute.inline import carry_out_inline
 from labctl.execute.provenance import Provenance, repository
-from labctl.execute.supervisor import Interrupted, Options, Supervisor, threads_of
-from labctl.execute.worker import Attempt, Stop, work
+from labctl.execute.supervisor import Interrupted, Options, Supervisor
+from labctl.execute.worker import Attempt, Bench, Stop, work
 from labctl.store import run as store_run
 from labctl.store.journal import JournalWriter, segments
 from labctl.store.run import Run
@@ -65,7 +67,7 @@ def test_a_diverged_run_is_not_tried_again_for_its_measurements(quick: Any) -> N
         outcome = carry_out_inline(quick.project, quick.registry, jobs)[0]
         assert outcome.status is Status.DIVERGED
     assert outcome.was_skipped and outcome.run.journal.attempts == 1
-    assert not Attempt(outcome.run, (), Stop(), quick.registry, {}).claim()
+    assert not Attempt(outcome.run, Bench((), Stop(), quick.registry, {})).claim()
 
 
 @pytest.mark.slow
@@ -114,7 +116,7 @@ def test_results_of_an_attempt_that_is_superseded_are_made_anew(quick: Any) -> N
 
 
 def fake_worker(code: str) -> Any:
-    def spawn(self: Supervisor, run: Run, slot: Any) -> subprocess.Popen[bytes]:
+    def spawn(self: Supervisor, runs: Sequence[Run], slot: Any) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", code]
         process = subprocess.Popen(command, pass_fds=[slot.lock.descriptor])
         slot.lock.release()
@@ -138,8 +140,8 @@ def test_a_signal_while_a_worker_is_started_reaches_that_worker(
     start = fake_worker("import time; time.sleep(60)")
     started = []
 
-    def spawn(self: Supervisor, run: Run, slot: Any) -> subprocess.Popen[bytes]:
-        started.append(start(self, run, slot))
+    def spawn(self: Supervisor, runs: Sequence[Run], slot: Any) -> subprocess.Popen[bytes]:
+        started.append(start(self, runs, slot))
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.01)
         return started[-1]
@@ -197,7 +199,7 @@ def test_what_a_killed_worker_was_writing_is_cleared_away(quick: Any) -> None:
         "weights.pt.9.partial",
     ):
         (run.folder / name).write_bytes(b"half")
-    assert Attempt(run, (), Stop(), quick.registry, {}).claim()
+    assert Attempt(run, Bench((), Stop(), quick.registry, {})).claim()
     assert not list(run.folder.glob("*.partial"))
 
 

@@ -29,7 +29,8 @@ end = {"status": status, "step": 1, "message": "", "code": 0, "time": 0.0}
 """
 
 
-def spawn(self: Supervisor, run: Run, slot: Any) -> subprocess.Popen[bytes]:
+def spawn(self: Supervisor, runs: Sequence[Run], slot: Any) -> subprocess.Popen[bytes]:
+    (run,) = runs
     command = [sys.executable, "-c", WORKER, str(run.folder)]
     process = subprocess.Popen(command, pass_fds=[slot.lock.descriptor])
     slot.lock.release()

@@ -134,7 +134,8 @@ class Lab:
         plan = self.plan(name, seed, preset, *point)
         run = Run(folder) if folder else run_of(self.project, plan)
         run.create(plan, dict(provenance))
-        journal = JournalWriter(run.folder, 1, 0, {**facts, "pid": 7, "parameters": 1234})
+        told = {name: value for name, value in facts.items() if name != "replicas"}
+        journal = JournalWriter(run.folder, 1, 0, {**told, "pid": 7, "parameters": 1234})
         for start, end, mean in tokens:
             realised = {"tokens_mean": mean}
             journal.record("phase", start, end=end, structural={}, realised=realised)
@@ -145,7 +146,8 @@ class Lab:
             length = min(every, steps - done)
             done += length
             values = {"train/loss": 2.0 / done, "train/acc": 0.1}
-            journal.metrics(done, values, seconds=rate * length, steps=length)
+            timing = {"seconds": rate * length, "steps": length}
+            journal.metrics(done, values, **timing, replicas=facts.get("replicas", 1))
             if evaluations and done in evaluations:
                 journal.metrics(done, evaluations[done])
         last = {"test/acc": acc, "test/loss": 1 - acc, "train/clean/acc": train_acc}

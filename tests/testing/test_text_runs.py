@@ -47,10 +47,13 @@ def values(run: Run, name: str) -> dict[int, float]:
     return run.journal.curves[name]
 
 
+NOT_WORK = ("seconds", "replicas", "message")
+
+
 def told(run: Run) -> list[tuple[str, int, dict[str, Any]]]:
     """All that a journal says of the work itself: not when, how fast, and in which attempt."""
     return [
-        (r.kind, r.step, {k: v for k, v in r.fields.items() if k not in ("seconds", "message")})
+        (r.kind, r.step, {k: v for k, v in r.fields.items() if k not in NOT_WORK})
         for r in run.journal.records
         if r.kind in ("metrics", "phase", "first_losses")
     ]

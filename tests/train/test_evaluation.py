@@ -10,6 +10,7 @@ from labctl.data.batches import Batches
 from labctl.data.examples import Windows
 from labctl.recipe.document import Numerics
 from labctl.registry.card import DataSpec, Places
+from labctl.train.clock import Clock
 from labctl.train.evaluation import evaluate
 from labctl.train.learner import Objective
 from labctl.train.losses import cross_entropy
@@ -85,7 +86,7 @@ def test_a_window_sums_pairs_and_survives_its_state() -> None:
     for total, count in ((3.0, 4.0), (1.0, 4.0), (5.0, 2.0)):
         window.add({"acc": (torch.tensor(total), torch.tensor(count))})
     assert window.means() == {"acc": 0.9}
-    again = Window.from_state(window.state_dict())
+    again = Window.from_state(window.state_dict(), Clock())
     again.add({"acc": (torch.tensor(0.0), torch.tensor(5.0))})
     assert again.means() == {"acc": 9 / 15} and again.steps == 4
     assert window.means() == {"acc": 0.9}

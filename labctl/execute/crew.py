@@ -1,0 +1,102 @@
+"""A worker process, and the runs that it was given."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from labctl.store.atomic import storage
+from labctl.store.journal import segments
+from labctl.store.run import Run
+from labctl.store.status import Status
+
+from .slots import Slot
+from .worker import TAKEN
+
+
+def spawn(
+    runs: Sequence[Run], slot: Slot, roots: Sequence[Path], order: dict[str, Any]
+) -> subprocess.Popen[bytes]:
+    """Start a worker in a slot, which is its own from then on. It writes to the log of the first
+    run.
+
+    Args:
+        order: how it is to train: `workers`, `threads`, `together`.
+    """
+    whole = {
+        "runs": [str(run.folder) for run in runs],
+        "data_roots": [str(root) for root in roots],
+        **order,
+    }
+    log_path = runs[0].log_path
+    with storage(log_path), log_path.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "labctl.execute.worker", json.dumps(whole)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **slot.environment, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+            pass_fds=[slot.lock.descriptor],
+        )
+    slot.lock.release()
+    return process
+
+
+class Crew:
+    """The runs of a worker, and how it fares."""
+
+    def __init__(self, runs: Sequence[Run], process: subprocess.Popen[bytes]) -> None:
+        self.runs, self._process = tuple(runs), process
+        self.began, self._since = time.monotonic(), time.time()
+
+    @property
+    def code(self) -> int | None:
+        """What the process ended with; None while it lives."""
+        return self._process.poll()
+
+    def has_ended(self, run: Run) -> bool:
+        """Whether one of its runs is over, even if others go on."""
+        if self.code is not None:
+            return True
+        end = run.end
+        return end is not None and end["time"] >= self._since and run.status is not Status.RUNNING
+
+    def stop(self) -> None:
+        """Ask it to write checkpoints and end."""
+        if self.code is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        if self.code is None:
+            self._process.kill()
+
+    @property
+    def how_it_died(self) -> str:
+        code = self.code
+        if code in (None, TAKEN):
+            return "it belonged to another labctl"
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def log_of(run: Run, crew: Crew | None) -> Path:
+    """Where what a run's worker printed can be read."""
+    return run.log_path if crew is None else crew.runs[0].log_path
+
+
+def threads_of(run: Run) -> int:
+    """Threads of the run's first attempt: a resumed run computes as it began, bit for bit."""
+    for path in segments(run.folder):
+        try:
+            first = json.loads(path.read_bytes().split(b"\n", 1)[0])
+        except (OSError, ValueError):
+            continue  # killed before it had begun
+        return int(first.get("threads", 0)) if first.get("device") == "cpu" else 0
+    return 0

@@ -1,0 +1,143 @@
+"""Runs of one worker: the same numbers as alone, and none falls with another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from labctl.execute import worker as workers
+from labctl.execute.inline import carry_out_inline
+from labctl.execute.provenance import Provenance
+from labctl.execute.worker import Stop, work
+from labctl.report.result import result_of
+from labctl.store.run import Run
+from labctl.store.status import Status
+from labctl.train.training import Training
+
+SHORT = "batch_size=256"
+"""36 steps."""
+
+
+def assert_same(one: Run, other: Run) -> None:
+    assert one.status is other.status is Status.DONE
+    assert one.journal.curves == other.journal.curves
+    weights = [torch.load(run.weights_path, weights_only=True) for run in (one, other)]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def prepared(lab: Any, *overrides: str) -> list[Run]:
+    provenance, jobs = Provenance(lab.registry), lab.jobs("tiny", *overrides)
+    runs: list[Run] = lab.runs("tiny", *overrides)
+    for job, run in zip(jobs, runs, strict=True):
+        provenance.store(run, job.plan, job.recipe)
+    return runs
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("engine", ["graphed", "eager"])
+def test_seeds_together_on_a_gpu_are_the_seeds_alone(
+    make_lab: Callable[[str], Any], engine: str
+) -> None:
+    """Dropout, augmentation, an average and a structural schedule; each on a stream of its own."""
+    found = {}
+    for number in (1, 4):
+        lab = make_lab(f"{engine}-{number}")
+        options = (
+            "runtime.device=cuda", f"runtime.engine={engine}", "seeds=4", "model.dropout=0.1",
+        )  # fmt: skip
+        carry_out_inline(lab.project, lab.registry, lab.jobs("tiny", *options), number)
+        found[number] = lab.runs("tiny", *options)
+    assert [run.journal.attempts for run in found[4]] == [1] * 4
+    assert {c.replicas for run in found[4] for c in result_of(run).conditions} == {4}
+    for alone, together in zip(found[1], found[4], strict=True):
+        assert_same(alone, together)
+
+
+def test_one_that_diverges_leaves_the_other_undisturbed(make_lab: Callable[[str], Any]) -> None:
+    alone = make_lab("alone").train_here("tiny", "seeds=[1]", SHORT)[0]
+    lab = make_lab("together")
+    wild = ("seeds=[2]", "schedules.lr.peak=1e9", "schedules.lr.warmup=0ep", SHORT,
+            "optimizer.clip_norm=null", "runtime.log_every=5step")  # fmt: skip
+    runs = prepared(lab, "seeds=[1]", SHORT) + prepared(lab, *wild)
+    work(runs, (), Stop())
+    assert runs[1].status is Status.DIVERGED
+    assert_same(runs[0], alone)
+    timed = ["seconds" in r.fields for r in runs[0].journal.of("metrics") if "steps" in r.fields]
+    assert not timed[0], "what two kinds of work take together cannot be told apart"
+    assert result_of(runs[0]).conditions[0].replicas == 2
+
+
+def test_one_that_finds_no_memory_beside_the_others_waits_for_them(
+    make_lab: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, built = make_lab("lab"), list[int]()
+
+    class Greedy(Training):
+        """Where two are there already, a third is too many."""
+
+        def __init__(self, run: Run, *rest: Any) -> None:
+            living = [r for r in runs if r.status is Status.RUNNING and r.folder != run.folder]
+            built.append(len(living))
+            if len(living) == 2:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            super().__init__(run, *rest)
+
+    monkeypatch.setattr(workers, "Training", Greedy)
+    runs = prepared(lab, "seeds=4", SHORT)
+    work(runs, (), Stop())
+    assert [run.status for run in runs] == [Status.DONE] * 4
+    assert built == [0, 1, 2, 0, 1] or built == [0, 1, 2, 1, 1]
+    notes = [r.fields["why"] for r in runs[0].journal.of("together")]
+    assert notes == ["2 together: the device has no memory for another one"]
+
+
+def test_one_that_finds_no_memory_alone_has_failed(
+    make_lab: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(*arguments: Any) -> Training:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(workers, "Training", greedy)
+    (run,) = prepared(make_lab("lab"), "seeds=[1]")
+    work([run], (), Stop())
+    assert run.status is Status.FAILED
+    assert "out of device memory" in (run.end or {})["message"]
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_leaves_each_to_go_on_alone(make_lab: Callable[[str], Any]) -> None:
+    """`--together 2`: one process has both, and they are what they are in one process each."""
+    lab, calm = make_lab("killed"), make_lab("calm")
+    how = ("tiny", "--jobs", "1", "--no-track", "batch_size=128", "runtime.checkpoint_seconds=0")
+    process: subprocess.Popen[str] = lab.start("run", *how, "--together", "2")
+    runs = lab.runs("tiny", *how[-2:])
+    deadline = time.monotonic() + 90
+    while any(run.journal.durable_step == 0 for run in runs):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    (pid,) = {begin.fields["pid"] for run in runs for begin in run.journal.of("begin")}
+    os.kill(pid, signal.SIGKILL)
+    output, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, output
+    assert output.count("goes on alone: the worker that it shared died (SIGKILL)") == 2
+    assert [run.journal.attempts for run in runs] == [2, 2]
+    assert len({list(run.journal.of("begin"))[-1].fields["pid"] for run in runs}) == 2
+    code, output = calm.labctl("run", *how, "--together", "off")
+    assert code == 0, output
+    for run, undisturbed in zip(runs, calm.runs("tiny", *how[-2:]), strict=True):
+        assert_same(run, undisturbed)
+
+
+@pytest.mark.parametrize("text", ["0", "many", "-1", "1.5"])
+def test_what_is_no_number_of_runs_is_refused(lab: Any, text: str) -> None:
+    code, output = lab.labctl("run", "tiny", "--together", text, "--no-track")
+    assert code == 2
+    assert f"--together {text} is no number of runs" in output
+    assert "--together auto, 3 or off" in output
