@@ -49,8 +49,8 @@ class ImpossibleConfig(Config):
     """T."""
     batch: int = Field(default=64, ge=1)
     """Examples in a step."""
-    repeats: int = Field(default=1, ge=1)
-    """Steps that are timed."""
+    repeats: int = Field(default=0, ge=0)
+    """Steps that are timed; 0 times the one whose bytes are counted."""
 
 
 class TrainingMemoryConfig(Config):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -12,7 +12,7 @@ from labctl.api import MeasureContext
 
 from .figures import panels, save, style
 from .measure_config import Method, TrainingMemoryConfig
-from .memory_cell import Cell, Footprint, as_row, measured, measured_apart
+from .memory_cell import Cell, Footprint, as_row, footprint_of, measured, measured_apart
 
 MIB = 2**20
 UNROLLED: Method = "bptt"
@@ -30,7 +30,8 @@ def training_memory(config: TrainingMemoryConfig, context: MeasureContext) -> di
     Models are built anew from the run's config, of other width and T, and take steps on noise; the
     run's weights do not matter. On CUDA each cell has a process of its own and peaks are the
     allocator's; elsewhere bytes are counted tensor by tensor, which nothing before can disturb.
-    Writes `training_memory.json` (a row per cell), `.png` and `.svg`.
+    Writes `training_memory.json` (a row per cell), `.png` and `.svg`, and `cells.jsonl` as it goes,
+    from which an attempt that broke off goes on.
 
     Returns:
         `<method>/d<width>/t<T>/...`: `peak_mib` of the step; `activations_mib`, without parameters
@@ -67,10 +68,21 @@ def training_memory(config: TrainingMemoryConfig, context: MeasureContext) -> di
 
 
 def _measured(cells: Sequence[Cell], context: MeasureContext) -> Cells:
+    """Cells that an earlier attempt has measured are taken from what it wrote."""
+    path = context.folder / "cells.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    found = dict(map(footprint_of, map(json.loads, lines)))
+    missing = [cell for cell in cells if cell not in found]
     given = context.model_config, context.spec, context.device
     if context.device.type == "cuda":
-        return dict(zip(cells, measured_apart(cells, *given), strict=True))
-    return {cell: measured(cell, *given) for cell in cells}
+        taken: Iterator[Footprint | None] = measured_apart(missing, *given)
+    else:
+        taken = (measured(cell, *given) for cell in missing)
+    for cell, footprint in zip(missing, taken, strict=True):
+        found[cell] = footprint
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(as_row(cell, footprint)) + "\n")
+    return {cell: found[cell] for cell in cells}
 
 
 def _numbers(cells: Cells) -> dict[str, float]:

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class Cell:
     tokens: int | None
     """Patches of an image; None leaves the data's."""
     repeats: int
-    """Steps that are timed."""
+    """Steps that are timed; 0 times the one whose bytes are counted."""
 
     @property
     def name(self) -> str:
@@ -80,21 +80,21 @@ class Footprint:
 def measured(
     cell: Cell, config: EnergyTransformerConfig, spec: DataSpec, device: torch.device
 ) -> Footprint | None:
-    """Take one step to warm up, one to count its bytes, and some to time them.
+    """Take a first step, which counts what autograd saves, one more to count bytes, and some to
+    time them.
 
     None if the device's memory does not suffice.
     """
     try:
         model, optimizer, step = _prepared(cell, config, spec, device)
-        step()
-        if device.type == "cuda":
-            base, peak, saved = _counted_by_allocator(step, _lasting(model, optimizer), device)
-        else:
-            base, peak, saved = _counted_by_tensor(step, _lasting(model, optimizer))
-        seconds = min(_timed(step, device) for _ in range(cell.repeats))
+        with saved_bytes(*model.parameters()) as saved:
+            step()
+        count = _counted_by_allocator if device.type == "cuda" else _counted_by_tensor
+        base, peak, seconds = count(step, _lasting(model, optimizer), device)
+        seconds = min((_timed(step, device) for _ in range(cell.repeats)), default=seconds)
     except torch.OutOfMemoryError:
         return None
-    return Footprint(base, peak, saved, seconds)
+    return Footprint(base, peak, saved.peak, seconds)
 
 
 def measured_apart(
@@ -223,25 +223,24 @@ def _learner(cell: Cell, model: nn.Module, optimizer: torch.optim.Optimizer) -> 
 
 def _counted_by_allocator(
     step: Callable[[], object], lasting: list[Tensor], device: torch.device
-) -> tuple[int, int, int]:
-    with saved_bytes(*lasting) as saved:
-        step()
+) -> tuple[int, int, float]:
+    """Bytes between steps and at most, and seconds."""
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     base = torch.cuda.memory_allocated(device)
-    step()
-    torch.cuda.synchronize(device)
-    return base, torch.cuda.max_memory_allocated(device), saved.peak
+    seconds = _timed(step, device)
+    return base, torch.cuda.max_memory_allocated(device), seconds
 
 
-def _counted_by_tensor(step: Callable[[], object], lasting: list[Tensor]) -> tuple[int, int, int]:
+def _counted_by_tensor(
+    step: Callable[[], object], lasting: list[Tensor], device: torch.device
+) -> tuple[int, int, float]:
+    """The same where no allocator counts; the time is of a step that is watched."""
     base = sum(tensor.untyped_storage().nbytes() for tensor in lasting)
-    with saved_bytes(*lasting) as saved:
-        step()
     with LiveBytes() as live:
-        step()
-    return base, base + live.tally.peak, saved.peak
+        seconds = _timed(step, device)
+    return base, base + live.tally.peak, seconds
 
 
 def _lasting(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
@@ -263,3 +262,11 @@ def as_row(cell: Cell, found: Footprint | None) -> Mapping[str, Any]:
     if found is None:
         return asdict(cell) | {"out_of_memory": True}
     return asdict(cell) | {"out_of_memory": False} | asdict(found)
+
+
+def footprint_of(row: Mapping[str, Any]) -> tuple[Cell, Footprint | None]:
+    """The cell and its footprint that `as_row` wrote."""
+    cell = Cell(**{field.name: row[field.name] for field in fields(Cell)})
+    if row["out_of_memory"]:
+        return cell, None
+    return cell, Footprint(**{field.name: row[field.name] for field in fields(Footprint)})
