@@ -55,9 +55,8 @@ def plan_now(project: Project, registry: Registry, plan: Plan) -> Plan:
 def _same(run: Run, now: Plan) -> Iterator[str]:
     status = run.status
     if status is Status.DONE and run.needs(now):
-        folder = run.folder / "measurements"
-        missing = [p.name for p in now.measures if not (folder / p.name / "values.json").exists()]
-        yield f"is trained, and will be opened again to measure {', '.join(missing)}"
+        missing = ", ".join(part.name for part in run.unmeasured(now))
+        yield f"is trained, and will be opened again to measure {missing}"
     else:
         yield _ANSWERS[status]
     yield "nothing that its result depends on has changed"

@@ -53,7 +53,8 @@ class JournalWriter:
     def metrics(self, step: int, values: Mapping[str, float], **fields: Any) -> None:
         """Append metric values after `step` steps.
 
-        Training metrics say with `seconds` and `steps` what the steps behind them took.
+        Training metrics say with `seconds` and `steps` what the steps behind them took, those of a
+        measurement its name with `measurement`.
         """
         self.record(
             "metrics",
@@ -111,7 +112,9 @@ class Journal:
             for record in _read_segment(path, attempts, damage):
                 if record.kind == "begin":
                     kept = [r for r in kept if r.step <= record.step or r.kind == "begin"]
-                    kept = [r for r in kept if r.kind not in ("end", "measurement")]
+                    kept = [r for r in kept if r.kind != "end"]
+                if taken := record.fields.get("measurement"):  # again, asked something else
+                    kept = [r for r in kept if r.fields.get("measurement") != taken]
                 kept.append(record)
         return cls(tuple(kept), attempts, tuple(damage))
 

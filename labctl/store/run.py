@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from labctl.errors import RunError, UsageError, did_you_mean
-from labctl.plan.plan import Plan
+from labctl.plan.plan import Part, Plan
 from labctl.project import Project
 
 from .atomic import write_json, write_text
@@ -123,10 +123,21 @@ class Run:
         end = self.end
         if end is None or not Status(end["status"]).is_final:
             return True
-        folder = self.folder / "measurements"
-        return Status(end["status"]) is Status.DONE and any(
-            not (folder / part.name / "values.json").exists() for part in plan.measures
-        )
+        return Status(end["status"]) is Status.DONE and bool(self.unmeasured(plan))
+
+    def unmeasured(self, plan: Plan) -> list[Part]:
+        """Measurements of `plan` that were not taken, or asked something else when they were."""
+        return [part for part in plan.measures if not self._has_measured(part)]
+
+    def _has_measured(self, part: Part) -> bool:
+        if not (self.folder / "measurements" / part.name / "values.json").exists():
+            return False
+        asked = self.asked(part.name)
+        return not asked or asked == part.config  # there is none of before it was kept
+
+    def asked(self, measurement: str) -> dict[str, Any]:
+        """The config that a measurement was last begun with; empty if it is not known."""
+        return self._json(f"measurements/{measurement}/asked.json")
 
     @property
     def provenance(self) -> dict[str, Any]:

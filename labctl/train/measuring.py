@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 
 from torch import nn
@@ -28,15 +29,16 @@ def take_measurements(
     run: Run,
     journal: JournalWriter,
 ) -> None:
-    """Take those not yet taken; each leaves its numbers in the journal, its files in
-    `measurements/<name>/`."""
+    """Take those not yet taken as they are asked for; each leaves its numbers in the journal, its
+    files in `measurements/<name>/`. What it had left when asked something else gives way."""
     model.eval()
-    for part in plan.measures:
+    for part in run.unmeasured(plan):
         folder = run.folder / "measurements" / part.name
-        if (folder / "values.json").exists():
-            continue
         with storage(folder):
+            if run.asked(part.name) != part.config:
+                shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "asked.json", part.config)
         seed_global(plan.work.seed, f"measure/{part.name}")
         measurement = chosen(assembly.registry, MeasurementCard, part)
         context = MeasureContext(
@@ -50,7 +52,6 @@ def take_measurements(
             seed=plan.work.seed,
         )
         values: dict[str, float] = measurement.card.run(measurement.config, context)
-        journal.metrics(
-            plan.work.steps, {f"{part.name}/{name}": value for name, value in values.items()}
-        )
+        named = {f"{part.name}/{name}": value for name, value in values.items()}
+        journal.metrics(plan.work.steps, named, measurement=part.name)
         write_json(folder / "values.json", values)

@@ -166,6 +166,42 @@ def test_a_measurement_asked_for_later_needs_no_training(quick: Any) -> None:
     assert all(again.journal.curves[name] == curve for name, curve in curves.items())
 
 
+RESTS = """
+title: rests within a few steps
+data: {name: digits}
+model: {architecture: energy_transformer, patch_size: 4, embed_dim: 16, num_heads: 2, hidden: 16}
+learner: {kind: eqprop}
+batch_size: 256
+budget: 5step
+optimizer: {kind: adamw}
+loss: {cross_entropy: {}}
+schedules: {lr: 1e-3, beta: 0.05}
+evaluate: {every: 5step}
+runtime: {device: cpu}
+seeds: [0]
+"""
+
+
+def test_a_measurement_that_is_asked_something_else_is_taken_again(lab: Any) -> None:
+    """What it found before gives way: no figure stands for a question that it was not asked."""
+    lab.write("rests", RESTS)
+
+    def asked(steps: str) -> Run:
+        run: Run = lab.train_here("rests", f"measure.relaxation_depth.steps={steps}")[0]
+        return run
+
+    first = asked("[0, 1, 2]")
+    names, attempts = first.journal.curves.keys(), first.journal.attempts
+    assert asked("[0, 1, 2]").journal.attempts == attempts
+    again = asked("[0, 2, 4]")
+    assert again.folder == first.folder and again.status is Status.DONE
+    assert again.journal.attempts == attempts + 1
+    gone, new = names - again.journal.curves.keys(), again.journal.curves.keys() - names
+    assert {name.rpartition("/")[0] for name in gone} == {"relaxation_depth/t1"}
+    assert {name.rpartition("/")[0] for name in new} == {"relaxation_depth/t4"}
+    assert again.asked("relaxation_depth")["steps"] == [0, 2, 4]
+
+
 @pytest.mark.slow
 def test_interleaved_runs_equal_the_same_two_alone(make_lab: Callable[[str], Any]) -> None:
     from labctl.execute.provenance import Provenance
