@@ -48,8 +48,8 @@ class Objective:
 
     def of(self, output: Output, batch: Batch, knobs: Knobs) -> tuple[Tensor, Metrics]:
         """The same of what the model has put out."""
-        parts = {name: term(output, batch, knobs) for name, term in self.terms.items()}
-        loss = torch.stack([part.float() for part in parts.values()]).sum()
+        parts = self._parts(output, batch, knobs)
+        loss = _sum(parts)
         metrics = accuracy(output.logits.detach(), batch.targets)
         count = metrics["acc"][1]
         metrics["loss"] = (loss.detach() * count, count)
@@ -59,6 +59,17 @@ class Objective:
                 for name, part in parts.items()
             }
         return loss, metrics
+
+    def loss(self, output: Output, batch: Batch, knobs: Knobs) -> Tensor:
+        """The loss alone."""
+        return _sum(self._parts(output, batch, knobs))
+
+    def _parts(self, output: Output, batch: Batch, knobs: Knobs) -> dict[str, Tensor]:
+        return {name: term(output, batch, knobs) for name, term in self.terms.items()}
+
+
+def _sum(parts: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack([part.float() for part in parts.values()]).sum()
 
 
 def forward(model: nn.Module, inputs: Tensor, knobs: Knobs) -> Output:

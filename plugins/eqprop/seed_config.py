@@ -58,7 +58,8 @@ class SeedLearnerConfig(Config):
     back-propagates (h_nudged - h_free) / beta as if it were a gradient, which ascends the loss: it
     is kept as it was written. `descending_field` has its sign mended and is of the loss's scale."""
     noise_every: int | None = Field(default=None, ge=1)
-    """Steps between two second free phases, from which `noise` is told; null for once an epoch."""
+    """Steps between two second free phases, from which `noise` is told; null for none, so that the
+    step can be recorded."""
 
 
 def seed_knobs(config: SeedLearnerConfig, spec: DataSpec) -> tuple[Knob, ...]:

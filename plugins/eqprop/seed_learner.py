@@ -21,10 +21,11 @@ class SeedEqProp:
 
     Metrics beside those of the objective at the free state: `free_steps` and `nudge_steps`,
     `residual` (largest |f(h) - h| at the end of the free phase), `displacement` (|h_nudged -
-    h_free| / |h_free|), and now and then `noise`: the same of a second phase without a nudge.
+    h_free| / |h_free|), and, if asked for, now and then `noise`: the same of a second phase without
+    a nudge.
     """
 
-    capture: Literal["whole", "chunks", "never"] = "never"
+    capture: Literal["whole", "chunks", "never"]
 
     def __init__(self, config: SeedLearnerConfig, parts: LearnerParts) -> None:
         """Raises:
@@ -39,12 +40,12 @@ class SeedEqProp:
         self.model = parts.model
         self.cost = StateCost(parts.objective, self.model.readout)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.noise_every = config.noise_every or parts.steps_per_epoch
+        # Which steps look for noise is no part of what a recording would repeat.
+        self.capture = "whole" if config.noise_every is None else "never"
         self._taken = 0
 
     def step(self, batch: Batch, knobs: Knobs) -> Metrics:
         self.parts.set_lr(knobs["lr"])
-        self._taken += 1
         with self.parts.autocast():
             loss, metrics = self.surrogate(batch, knobs)
         return metrics | descend(self.parts, self.parameters, loss)
@@ -52,27 +53,33 @@ class SeedEqProp:
     def surrogate(self, batch: Batch, knobs: Knobs) -> tuple[Tensor, Metrics]:
         """A 0-d scalar whose gradient is the update, and the metrics of the step."""
         model, config = self.model, self.model.config
+        settle = partial(settled, config=config, breaks_off=False)
         drive = model.drive(batch.inputs)
-        field = partial(model.field, drive=drive.detach())
+        field = model.field(drive)
         with torch.no_grad():
-            free = settled(field, model.start(drive), config)
-            nudged = settled(
-                lambda state: self._nudged(field(state), batch, knobs), free.state, config
-            )
+            free = settle(field, model.start(drive))
+            nudged = settle(lambda state: self._nudged(field(state), batch, knobs), free.state)
             metrics = {
-                "free_steps": _figure(drive, free.steps),
-                "nudge_steps": _figure(drive, nudged.steps),
-                "residual": _figure(drive, free.residual),
-                "displacement": _figure(drive, _moved(nudged.state, free.state)),
+                "free_steps": _figure(free.steps),
+                "nudge_steps": _figure(nudged.steps),
+                "residual": _figure(free.residual),
+                "displacement": _figure(_moved(nudged.state, free.state)),
             }
-            if self._taken % self.noise_every == 0:
-                again = settled(field, free.state, config)
-                metrics["noise"] = _figure(drive, _moved(again.state, free.state))
+            if self._looks_for_noise():
+                again = settle(field, free.state)
+                metrics["noise"] = _figure(_moved(again.state, free.state))
         cost, at_free = self.cost(free.state, batch, knobs)
-        image = model.field(free.state, drive)
+        image = field(free.state)
         return cost + self._contrast(image, free.state, nudged.state, knobs["beta"]), (
             at_free | metrics
         )
+
+    def _looks_for_noise(self) -> bool:
+        every = self.config.noise_every
+        if every is None:
+            return False
+        self._taken += 1
+        return self._taken % every == 0
 
     def _nudged(self, image: Tensor, batch: Batch, knobs: Knobs) -> Tensor:
         nudged: Tensor = image - knobs["beta"] * self.cost.gradient(image, batch, knobs)
@@ -97,6 +104,6 @@ def _moved(state: Tensor, start: Tensor) -> Tensor:
     return share
 
 
-def _figure(like: Tensor, value: Tensor | int) -> tuple[Tensor, Tensor]:
-    """A metric of one step."""
-    return torch.as_tensor(value, dtype=torch.float32, device=like.device), like.new_ones(())
+def _figure(value: Tensor) -> tuple[Tensor, Tensor]:
+    """A metric of one step, from a 0-d tensor."""
+    return value.float(), torch.ones_like(value, dtype=torch.float32)

@@ -19,6 +19,9 @@ from labctl.api import DataSpec, Knobs
 from .relaxation import holds
 from .seed_config import SeedConfig
 
+Field = Callable[[Tensor], Tensor]
+"""A map of states (B, S, D) to themselves."""
+
 ATTENTION_EPS = 1e-6
 """Keeps the normaliser of linear attention from zero."""
 
@@ -29,33 +32,48 @@ class Settled:
 
     state: Tensor
     """(B, S, D)."""
-    steps: int
-    """Applications of the field."""
+    steps: Tensor
+    """0-d: applications of the field until then."""
     residual: Tensor
     """0-d: the largest entry of |f(h) - h| when it was last looked at."""
 
 
-def settled(field: Callable[[Tensor], Tensor], state: Tensor, config: SeedConfig) -> Settled:
-    """Damped iteration in lockstep: the whole batch goes on until its worst entry is within tol."""
-    residual = state.new_full((), torch.inf)
-    steps = 0
-    while steps < config.max_steps:
+def settled(field: Field, state: Tensor, config: SeedConfig, *, breaks_off: bool = True) -> Settled:
+    """Damped iteration in lockstep: the whole batch goes on until its worst entry is within tol.
+
+    To break off waits for the device. Otherwise the field is applied `max_steps` times, and what is
+    within tol stays where it is: the same result, and work that can be recorded.
+    """
+    residual, done = state.new_full((), torch.inf), state.new_zeros((), dtype=torch.bool)
+    steps = state.new_zeros(())
+    for step in range(1, config.max_steps + 1):
         image = field(state)
-        steps += 1
-        is_checked = steps % config.check_every == 0 or steps == config.max_steps
-        if is_checked:
-            residual = (image - state).abs().max()
-        state = torch.lerp(state, image, config.damping)
-        if is_checked and holds(residual <= config.tol):
-            break
+        steps = steps + ~done
+        moved = torch.lerp(state, image, config.damping)
+        state, before = (moved if breaks_off else torch.where(done, state, moved)), state
+        if step % config.check_every == 0 or step == config.max_steps:
+            residual = torch.where(done, residual, (image - before).abs().max())
+            done = residual <= config.tol
+            if breaks_off and holds(done):
+                break
     return Settled(state, steps, residual)
 
 
-def linear_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attention with the feature map elu + 1 (Katharopoulos et al. 2020), all (B, H, S, K)."""
-    queries, keys = F.elu(queries) + 1, F.elu(keys) + 1
-    normaliser = queries @ keys.sum(2).unsqueeze(-1) + ATTENTION_EPS
-    attended: Tensor = (queries @ (keys.mT @ values)) / normaliser
+Gathered = tuple[Tensor, Tensor]
+"""What linear attention keeps of keys and values, sums over tokens: (B, H, K, K), (B, H, K, 1)."""
+
+
+def gathered(keys: Tensor, values: Tensor) -> Gathered:
+    """Of keys and values (B, H, S, K), with the feature map elu + 1 (Katharopoulos et al. 2020)."""
+    keys = F.elu(keys) + 1
+    return keys.mT @ values, keys.sum(2).unsqueeze(-1)
+
+
+def linear_attention(queries: Tensor, source: Gathered) -> Tensor:
+    """Attention (B, H, S, K) of queries (B, H, S, K) to what was gathered."""
+    queries = F.elu(queries) + 1
+    pairs, keys = source
+    attended: Tensor = (queries @ pairs) / (queries @ keys + ATTENTION_EPS)
     return attended
 
 
@@ -70,13 +88,13 @@ class CrossAttention(nn.Module):
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, state: Tensor, drive: Tensor) -> Tensor:
-        """(B, S, D), of queries from `state` to keys and values from `drive`, both (B, S, D)."""
-        heads = linear_attention(
-            self._split(self.query(state)),
-            self._split(self.key(drive)),
-            self._split(self.value(drive)),
-        )
+    def source(self, drive: Tensor) -> Gathered:
+        """Keys and values of `drive` (B, S, D)."""
+        return gathered(self._split(self.key(drive)), self._split(self.value(drive)))
+
+    def forward(self, state: Tensor, source: Gathered) -> Tensor:
+        """(B, S, D), of queries from `state` (B, S, D)."""
+        heads = linear_attention(self._split(self.query(state)), source)
         attended: Tensor = self.out(heads.transpose(1, 2).flatten(2))
         return attended
 
@@ -104,30 +122,32 @@ class EqPropSeed(nn.Module):
         self.up = nn.Linear(width, config.hidden_dim)
         self.down = nn.Linear(config.hidden_dim, width)
         self.head = nn.Linear(width, spec.num_classes)
-        self._frozen: Tensor | None = None
 
     def drive(self, inputs: Tensor) -> Tensor:
-        """The embedded images (B, 1, D) of float images (B, C, H, W).
-
-        In training with `dropout_mode: frozen` this draws the masks that `field` uses from then on.
-        """
+        """The embedded images (B, 1, D) of float images (B, C, H, W)."""
         drive: Tensor = self.embed(inputs.flatten(1)).unsqueeze(1)
-        self._frozen = None
-        if self._drops and self.config.dropout_mode == "frozen":
-            ones = drive.new_ones(drive.shape[0], 1, self.config.hidden_dim)
-            self._frozen = F.dropout(ones, self.config.dropout)
         return drive
 
     def start(self, drive: Tensor) -> Tensor:
         """Zero, (B, S, D)."""
         return torch.zeros_like(drive)
 
-    def field(self, state: Tensor, drive: Tensor) -> Tensor:
-        """f(h, x) (B, S, D) of h and x (B, S, D)."""
-        attended = state + self.attention(self.norm1(state), drive)
+    def field(self, drive: Tensor) -> Field:
+        """f(., x) of x (B, S, D).
+
+        In training with `dropout_mode: frozen` this draws the masks of all its applications.
+        """
+        mask = None
+        if self._drops and self.config.dropout_mode == "frozen":
+            ones = drive.new_ones(drive.shape[0], 1, self.config.hidden_dim)
+            mask = F.dropout(ones, self.config.dropout)
+        return partial(self._apply_block, self.attention.source(drive), mask)
+
+    def _apply_block(self, source: Gathered, mask: Tensor | None, state: Tensor) -> Tensor:
+        attended = state + self.attention(self.norm1(state), source)
         hidden = F.gelu(self.up(self.norm2(attended)))
-        if self._frozen is not None:
-            hidden = hidden * self._frozen
+        if mask is not None:
+            hidden = hidden * mask
         elif self._drops:
             hidden = F.dropout(hidden, self.config.dropout)
         image: Tensor = self.norm3(attended + self.down(hidden))
@@ -141,7 +161,7 @@ class EqPropSeed(nn.Module):
     def forward(self, inputs: Tensor, knobs: Knobs | None = None) -> Tensor:
         """Logits (B, classes) at the end of a free phase, through which autograd sees."""
         drive = self.drive(inputs)
-        field, state = partial(self.field, drive=drive), self.start(drive)
+        field, state = self.field(drive), self.start(drive)
         if not torch.is_grad_enabled():
             return self.readout(settled(field, state, self.config).state)
         for _ in range(self.config.max_steps):

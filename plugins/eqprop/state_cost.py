@@ -8,18 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from labctl.api import Batch, Knobs, LearnerParts, Metrics, Objective
-
-
-class _ReadOut(nn.Module):
-    """Logits of a given state, in the place of the model."""
-
-    def __init__(self, logits: Callable[[], Tensor]) -> None:
-        super().__init__()
-        self.logits = logits
-
-    def forward(self, inputs: Tensor, knobs: Knobs) -> Tensor:
-        return self.logits()
+from labctl.api import Batch, Knobs, LearnerParts, Metrics, Objective, Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +21,15 @@ class StateCost:
 
     def __call__(self, state: Tensor, batch: Batch, knobs: Knobs) -> tuple[Tensor, Metrics]:
         """The cost (0-d) of a state (B, N, D), and the batch's metrics there."""
-        return self.objective(_ReadOut(lambda: self.readout(state)), batch, knobs)
+        return self.objective.of(Output(self.readout(state)), batch, knobs)
 
     def gradient(self, state: Tensor, batch: Batch, knobs: Knobs) -> Tensor:
         """The derivative (B, N, D) of the cost by the state."""
         with torch.enable_grad():
             leaf = state.detach().requires_grad_()
             # Tracers of modules, FlopCounterMode for one, cannot follow autograd.grad into a leaf.
-            cost, _ = self(leaf.view_as(leaf), batch, knobs)
+            output = Output(self.readout(leaf.view_as(leaf)))
+            cost = self.objective.loss(output, batch, knobs)
             (gradient,) = torch.autograd.grad(cost, leaf)
         return gradient
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -95,7 +94,10 @@ def cosine(one: Tensor, other: Tensor) -> float:
 def test_attention_to_one_token_does_not_see_the_state(seed_model: Make, mnist: DataSpec) -> None:
     model = seed_model(mnist, embed_dim=256, num_heads=8, hidden_dim=1024)
     drive = model.drive(random_batch(model, 16, (1, 28, 28)).inputs)
-    attended = [model.attention(torch.randn_like(drive) * scale, drive) for scale in (0, 1, 10)]
+    attended = [
+        model.attention(torch.randn_like(drive) * scale, model.attention.source(drive))
+        for scale in (0, 1, 10)
+    ]
     affine = model.attention.out(model.attention.value(drive))
     for one in attended:
         torch.testing.assert_close(one, attended[0], rtol=0, atol=1e-5)
@@ -105,14 +107,17 @@ def test_attention_to_one_token_does_not_see_the_state(seed_model: Make, mnist: 
 def test_attention_to_several_tokens_does(seed_model: Make) -> None:
     model = seed_model()
     drive = torch.randn(3, 4, 16).double()
-    one, other = (model.attention(torch.randn_like(drive), drive) for _ in range(2))
+    one, other = (
+        model.attention(torch.randn_like(drive), model.attention.source(drive)) for _ in range(2)
+    )
     assert bool((one - other).abs().max() > 1e-3)
 
 
 def test_linear_attention_is_the_sum_written_out(eqprop: Modules) -> None:
     torch.manual_seed(1)
     queries, keys, values = torch.randn(3, 2, 3, 5, 4).double()
-    found = eqprop("seed_model").linear_attention(queries, keys, values)
+    module = eqprop("seed_model")
+    found = module.linear_attention(queries, module.gathered(keys, values))
 
     def phi(x: Tensor) -> Tensor:
         return torch.where(x > 0, x + 1, x.exp())
@@ -137,7 +142,7 @@ def test_field_is_the_block_written_out(seed_model: Make) -> None:
     h1 = state + model.attention.out(model.attention.value(drive))
     z = norm(h1) @ model.up.weight.T + model.up.bias
     h2 = h1 + (0.5 * z * (1 + torch.erf(z / 2**0.5))) @ model.down.weight.T + model.down.bias
-    torch.testing.assert_close(model.field(state, drive), norm(h2), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(model.field(drive)(state), norm(h2), rtol=1e-5, atol=1e-5)
 
 
 def test_phase_ends_for_all_when_the_worst_has_settled(eqprop: Modules) -> None:
@@ -155,6 +160,18 @@ def test_phase_ends_for_all_when_the_worst_has_settled(eqprop: Modules) -> None:
     assert capped.steps == 7 and float(capped.residual) == pytest.approx(0.75**6 / 2)
 
 
+@pytest.mark.parametrize("max_steps", [7, 50])
+def test_to_break_off_or_to_stand_still_is_the_same(eqprop: Modules, max_steps: int) -> None:
+    config = eqprop("seed_config").SeedConfig(damping=0.5, max_steps=max_steps, tol=1e-3)
+    start = torch.tensor([1e-6, 1.0]).double().view(2, 1, 1)
+    one, other = (
+        eqprop("seed_model").settled(lambda h: h.cos(), start, config, breaks_off=breaks_off)
+        for breaks_off in (True, False)
+    )
+    assert torch.equal(one.state, other.state) and torch.equal(one.residual, other.residual)
+    assert one.steps == other.steps == min(max_steps, 10)
+
+
 def test_forward_relaxes_alike_with_and_without_gradients(seed_model: Make) -> None:
     model = seed_model(tol=0.0, max_steps=12).eval()
     inputs = random_batch(model, 4).inputs
@@ -168,18 +185,18 @@ def test_frozen_dropout_keeps_one_mask_for_an_example(seed_model: Make) -> None:
     inputs = random_batch(frozen, 4).inputs
     drive = frozen.drive(inputs)
     state = torch.randn_like(drive)
-    assert torch.equal(frozen.field(state, drive), frozen.field(state, drive))
-    before = frozen.field(state, drive)
-    assert not torch.equal(frozen.field(state, frozen.drive(inputs)), before), "drawn anew"
-    twice = frozen.field(state[:1].expand(4, -1, -1), drive[:1].expand(4, -1, -1))
+    field = frozen.field(drive)
+    assert torch.equal(field(state), field(state))
+    assert not torch.equal(frozen.field(drive)(state), field(state)), "drawn anew"
+    twice = frozen.field(drive[:1].expand(4, -1, -1))(state[:1].expand(4, -1, -1))
     assert not torch.equal(twice[0], twice[1]), "examples have masks of their own"
     frozen.eval()
     again = frozen.drive(inputs)
-    assert torch.equal(frozen.field(state, again), frozen.field(state, again))
-    moving = seed_model(dropout=0.5, dropout_mode="resampled").train()
-    assert not torch.equal(moving.field(state, drive), moving.field(state, drive))
+    assert torch.equal(frozen.field(again)(state), frozen.field(again)(state))
+    moving = seed_model(dropout=0.5, dropout_mode="resampled").train().field(drive)
+    assert not torch.equal(moving(state), moving(state))
     still = seed_model(dropout=0.5, dropout_mode="off").train()
-    assert torch.equal(still.field(state, drive), still.eval().field(state, drive))
+    assert torch.equal(still.field(drive)(state), still.eval().field(drive)(state))
 
 
 def test_nudged_state_is_a_fixed_point_of_the_nudged_field(
@@ -188,7 +205,7 @@ def test_nudged_state_is_a_fixed_point_of_the_nudged_field(
     model = contracting(seed_model(dropout_mode="off", max_steps=2000, tol=1e-13))
     learner, given, beta = seed_learner(model), random_batch(model, 5), 0.25
     drive = model.drive(given.inputs).detach()
-    field = partial(model.field, drive=drive)
+    field = model.field(drive)
     settled = learner_module(model).settled
     with torch.no_grad():
         found = settled(
@@ -221,7 +238,7 @@ def adjoint_gradient(model: Any, batch: Batch, tol_steps: int = 400) -> dict[str
     drive = model.drive(batch.inputs)
     state = model.start(drive)
     for _ in range(tol_steps):
-        state = torch.lerp(state, model.field(state, drive), 0.8)
+        state = torch.lerp(state, model.field(drive)(state), 0.8)
     loss = F.cross_entropy(model.readout(state), batch.targets)
     named = dict(model.named_parameters())
     found = torch.autograd.grad(loss, list(named.values()))
@@ -310,7 +327,7 @@ def test_its_gradient_is_far_from_the_true_one(seed_model: Make, seed_learner: M
         loss, _ = seed_learner(model).surrogate(given, knobs(model, 1e-3))
         state = model.start(drive)
         for _ in range(50):
-            state = torch.lerp(state, model.field(state, drive), 0.8)
+            state = torch.lerp(state, model.field(drive)(state), 0.8)
         reference = F.cross_entropy(model.readout(state), targets)
         block = [p for n, p in model.named_parameters() if not n.startswith(("embed", "head"))]
         ours = torch.autograd.grad(loss, block)
