@@ -219,6 +219,8 @@ class Bars:
         self.progress.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def began(self, watched: Watched) -> None:
+        if watched.plan.key in self._tasks:  # it goes on in another worker
+            self.progress.remove_task(self._tasks[watched.plan.key])
         self._tasks[watched.plan.key] = self.progress.add_task(
             _fitted(watched.plan.name, self.progress.console.width // 2),
             total=watched.plan.work.steps,

@@ -23,6 +23,7 @@ from labctl.registry.registry import Registry
 from labctl.store.atomic import storage
 from labctl.store.run import Run, run_of
 from labctl.store.status import Status
+from labctl.train.engine import require_engine
 from labctl.train.numerics import Arithmetic, device_of
 
 from .crew import Crew, log_of, spawn, threads_of
@@ -98,6 +99,7 @@ class _Active:
     watched: Watched
     crew: Crew | None
     """None: a worker of another supervisor."""
+    is_shown: bool = False
 
 
 class Interrupted(Exception):
@@ -112,16 +114,20 @@ def require_device(jobs: Sequence[Job]) -> None:
     """Refuse, before anything starts, work of which this machine can compute nothing.
 
     Raises:
-        EnvironmentProblem: every plan names a device or a precision that it does not have. If only
-            some do, the others are worth beginning; those fail one by one, with the same words.
+        EnvironmentProblem: every plan names a device, a precision or an engine that it does not
+            have. If only some do, the others are worth beginning; those fail one by one, with the
+            same words.
     """
     problems = []
     for job in jobs:
-        device, numerics = job.plan.runtime.device, job.plan.work.numerics
-        if device in ("auto", "cpu") and numerics.precision != "tf32":
+        runtime, numerics = job.plan.runtime, job.plan.work.numerics
+        is_plain = numerics.precision != "tf32" and runtime.engine != "graphed"
+        if runtime.device in ("auto", "cpu") and is_plain:
             return
         try:
-            Arithmetic(numerics, device_of(device))
+            device = device_of(runtime.device)
+            Arithmetic(numerics, device)
+            require_engine(runtime.engine, device)
         except EnvironmentProblem as error:
             problems.append(error)
         else:
@@ -257,7 +263,7 @@ class Supervisor:
                 self._settle()  # before others begin: a failure may mean that none shall
                 self._steer(provenance, feed)
                 self._start_waiting()
-                self.display.refresh([active.watched for active in self._active])
+                self.display.refresh([active.watched for active in self._shown()])
                 self._check_patience()
                 time.sleep(POLL_SECONDS)
             if feed is not None:
@@ -356,8 +362,18 @@ class Supervisor:
         return self.options.together
 
     def _watch(self, run: Run, crew: Crew | None) -> None:
-        active = _Active(Watched(run), crew)
-        self._active.append(active)
+        self._active.append(_Active(Watched(run), crew))
+
+    def _shown(self) -> list[_Active]:
+        """Those that have begun, or will at once: a worker may keep others back."""
+        for active in self._active:
+            is_alone = active.crew is None or len(active.crew.runs) == 1
+            if not active.is_shown and (is_alone or active.watched.run.status is Status.RUNNING):
+                self._show(active)
+        return [active for active in self._active if active.is_shown]
+
+    def _show(self, active: _Active) -> None:
+        active.is_shown = True
         self.display.began(active.watched)
 
     def _settle(self) -> None:
@@ -405,6 +421,8 @@ class Supervisor:
         elif status is Status.FAILED:
             message += f"\n  log: {log}"
         self._note(Outcome(run, status, message=message), run.plan)
+        if not active.is_shown:
+            self._show(active)
         self.display.ended(active.watched, status, message)
         if self.options.fail_fast and status in (Status.FAILED, Status.LOST):
             self._stop_all()

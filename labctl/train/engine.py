@@ -151,14 +151,8 @@ def engine_of(
     Raises:
         EnvironmentProblem: it needs another device or learner.
     """
-    if device.type != "cuda":
-        if name == "graphed":
-            raise EnvironmentProblem(
-                f"runtime.engine graphed needs CUDA; this is {device.type}",
-                hint="runtime.engine=auto",
-            )
-        return Eager(learner)
-    if name == "eager":
+    require_engine(name, device)
+    if device.type != "cuda" or name == "eager":
         return Eager(learner)
     if learner.capture == "chunks":
         return Eager(learner, name=CHUNKS)
@@ -168,6 +162,18 @@ def engine_of(
             raise EnvironmentProblem(why, hint="runtime.engine=auto")
         return Eager(learner, why)
     return Graphed(learner, parameters)
+
+
+def require_engine(name: EngineName, device: torch.device) -> None:
+    """Refuse an engine that the device cannot have.
+
+    Raises:
+        EnvironmentProblem: with what would work.
+    """
+    if name == "graphed" and device.type != "cuda":
+        raise EnvironmentProblem(
+            f"runtime.engine graphed needs CUDA; this is {device.type}", hint="runtime.engine=auto"
+        )
 
 
 def _form(batch: Batch, knobs: Knobs) -> Hashable:

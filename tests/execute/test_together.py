@@ -21,8 +21,8 @@ from labctl.store.run import Run
 from labctl.store.status import Status
 from labctl.train.training import Training
 
-SHORT = "batch_size=256"
-"""36 steps."""
+SHORT = "batch_size=512"
+"""18 steps."""
 
 
 def assert_same(one: Run, other: Run) -> None:
@@ -141,3 +141,11 @@ def test_what_is_no_number_of_runs_is_refused(lab: Any, text: str) -> None:
     assert code == 2
     assert f"--together {text} is no number of runs" in output
     assert "--together auto, 3 or off" in output
+
+
+def test_an_engine_that_is_not_there_is_refused_before_anything_begins(lab: Any) -> None:
+    code, output = lab.labctl("run", "tiny", "runtime.engine=graphed", "--no-track")
+    assert code == 6, output
+    assert "runtime.engine graphed needs CUDA; this is cpu" in output
+    assert "runtime.engine=auto" in output
+    assert not any(run.folder.exists() for run in lab.runs("tiny", "runtime.engine=graphed"))
