@@ -7,12 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before numpy or torch is imported: the results of some tests are compared bit for bit, and the
 # tests are spread over processes already.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -56,6 +57,17 @@ def _no_ambient_project(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the project or the runs of the person who starts it."""
     monkeypatch.delenv("LABCTL_PROJECT", raising=False)
     monkeypatch.delenv("LABCTL_RUNS", raising=False)
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    """Kernels that give the same bits each time; some that are chosen otherwise add in any order,
+    attention's way back in single precision for one."""
+    import torch
+
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

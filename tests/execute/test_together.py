@@ -41,6 +41,7 @@ def prepared(lab: Any, *overrides: str) -> list[Run]:
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize("engine", ["graphed", "eager"])
 def test_seeds_together_on_a_gpu_are_the_seeds_alone(
     make_lab: Callable[[str], Any], engine: str

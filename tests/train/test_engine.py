@@ -129,6 +129,7 @@ def test_what_cannot_be_recorded_goes_on_as_written(
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("deterministic")
 def test_a_run_is_the_same_by_either_engine(make_lab: Callable[[str], Any]) -> None:
     """With a structural schedule, an average, clipping and augmentation; and it says so."""
     found: dict[str, Any] = {}
