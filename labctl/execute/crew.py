@@ -25,7 +25,7 @@ def spawn(
     runs: Sequence[Run], slot: Slot, roots: Sequence[Path], order: dict[str, Any]
 ) -> subprocess.Popen[bytes]:
     """Start a worker in a slot, which is its own from then on. It writes to the log of the first
-    run.
+    run; the others' say so.
 
     Args:
         order: how it is to train: `workers`, `threads`, `together`.
@@ -36,6 +36,9 @@ def spawn(
         **order,
     }
     log_path = runs[0].log_path
+    for run in runs[1:]:
+        with storage(run.log_path), run.log_path.open("a", encoding="utf-8") as other:
+            other.write(f"the worker that has this run writes to {log_path}\n")
     with storage(log_path), log_path.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "labctl.execute.worker", json.dumps(whole)],
@@ -66,8 +69,12 @@ class Crew:
         """Whether one of its runs is over, even if others go on."""
         if self.code is not None:
             return True
+        return self.has_told_end(run) and run.status is not Status.RUNNING
+
+    def has_told_end(self, run: Run) -> bool:
+        """Whether the worker wrote how the run ended; what an earlier one wrote does not count."""
         end = run.end
-        return end is not None and end["time"] >= self._since and run.status is not Status.RUNNING
+        return end is not None and end["time"] >= self._since
 
     def stop(self) -> None:
         """Ask it to write checkpoints and end."""

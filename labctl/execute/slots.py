@@ -56,10 +56,8 @@ class Slots:
         self.sharing = -(-self.count // max(1, len(self.gpus)))
         self.threads = 0 if self.gpus else max(1, cores // self.count)
 
-    def take(self) -> list[Slot]:
-        """All free slots; none if this supervisor and others use them all. Those that are not
-        wanted are to be released."""
-        taken = []
+    def take(self) -> Slot | None:
+        """A free slot, or None: this supervisor or another one uses them all."""
         for number in range(self.count):
             gpu = self.gpus[number % len(self.gpus)] if self.gpus else ""
             lock = FileLock(self.folder / f"{gpu or 'cpu'}-{number}")
@@ -67,5 +65,5 @@ class Slots:
                 environment = (
                     {"CUDA_VISIBLE_DEVICES": gpu} if gpu else {"OMP_NUM_THREADS": str(self.threads)}
                 )
-                taken.append(Slot(lock, environment))
-        return taken
+                return Slot(lock, environment)
+        return None

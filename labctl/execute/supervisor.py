@@ -314,28 +314,32 @@ class Supervisor:
                 self.display.say(
                     f"{job.plan.name}  is being trained by another labctl; following it"
                 )
-        slots = self._slots.take() if self._waiting else []
-        for position, slot in enumerate(slots):
-            if self._waiting and not self._signals:
-                share = -(-len(self._waiting) // (len(slots) - position))
-                self._start(self._next(share), slot)
-            else:
-                slot.lock.release()
+        while self._waiting and not self._signals and (slot := self._slots.take()):
+            self._start(self._next(), slot)
 
-    def _next(self, most: int) -> list[Run]:
-        """Runs for one worker, no longer waiting: the first, and what may be trained beside it."""
+    def _next(self) -> list[Run]:
+        """Runs for one worker, no longer waiting: the first, and what may be trained beside it.
+
+        No more than its share, for others may become free: seeds of one recipe, or as many runs as
+        the user wants together.
+        """
         first, *others = self._waiting
-        runs = [run_of(self.project, first.plan)]
-        taken = [first]
-        if self._together != 1 and first.plan.key not in self._alone:
-            for job in others:
-                run = run_of(self.project, job.plan)
-                is_alike = threads_of(run) == threads_of(runs[0])
-                if len(runs) < most and is_alike and job.plan.key not in self._alone:
-                    runs.append(run)
-                    taken.append(job)
+        runs, taken = [run_of(self.project, first.plan)], [first]
+        most = -(-len(self._waiting) // self._slots.count)
+        if self._together != "auto":
+            most = min(most, self._together)
+        for job in others:
+            if len(runs) < most and self._goes_with(job, first, threads_of(runs[0])):
+                runs.append(run_of(self.project, job.plan))
+                taken.append(job)
         self._waiting = [job for job in self._waiting if job not in taken]
         return runs
+
+    def _goes_with(self, job: Job, first: Job, threads: int) -> bool:
+        if {job.plan.key, first.plan.key} & self._alone:
+            return False
+        is_row = job.plan.group == first.plan.group or self._together != "auto"
+        return is_row and threads_of(run_of(self.project, job.plan)) == threads
 
     def _start(self, runs: Sequence[Run], slot: Slot) -> None:
         crew = Crew(runs, self._spawn(runs, slot))
@@ -397,7 +401,7 @@ class Supervisor:
         crew = active.crew
         if crew is None or len(crew.runs) == 1 or self._stopping or self._signals:
             return False
-        if run.status not in (Status.LOST, Status.PENDING):
+        if crew.has_told_end(run) or not run.needs(active.watched.plan):
             return False
         self._alone.add(run.plan.key)
         job = self._jobs[run.plan.key]

@@ -100,6 +100,11 @@ def _cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
+class Poisoned(Exception):
+    """The device refuses this process any further work: no run of it is to blame, or to be
+    trusted."""
+
+
 @dataclass
 class Bench:
     """What the runs of one worker have in common."""
@@ -111,17 +116,26 @@ class Bench:
     facts: Mapping[str, Any]
     clock: Clock = field(default_factory=Clock)
     shelf: dict[str, Mapping[str, Batches]] = field(default_factory=dict)
-    """Data on the device, once for all."""
+    """Data on the device, once for all that are in training."""
+    runs: int = 1
+    """Runs that the worker was given."""
+    live: list[Attempt] = field(default_factory=list)
+    """Attempts in training, and the one that begins."""
+
+    def clear_shelf(self, wanted: str) -> None:
+        """Keep the data of those in training, and what is wanted next."""
+        used = {a.training.assembly.shelf_name for a in self.live if a.training is not None}
+        for name in self.shelf.keys() - used - {wanted}:
+            del self.shelf[name]
 
 
 class Attempt:
     """One attempt at one run: holds its lock, trains it, and writes how it ended."""
 
-    def __init__(self, run: Run, bench: Bench, *, is_beside_others: bool = False) -> None:
+    def __init__(self, run: Run, bench: Bench) -> None:
         self.run, self.bench, self.stop = run, bench, bench.stop
         self.registry = bench.registry or Registry(run.source_path, is_quiet=True)
         self.lock = FileLock(run.lock_path)
-        self.is_beside_others = is_beside_others
         self.was_squeezed = False
         """Whether it ended for want of memory that others had: nothing is said of the run then."""
         self.training: Training | None = None
@@ -155,6 +169,7 @@ class Attempt:
             device = device_of(plan.runtime.device)
             places = Places(self.bench.roots)
             assembly = Assembly(plan, self.registry, places, self.bench.shelf)
+            self.bench.clear_shelf(assembly.shelf_name)
             write_ledger(self.run, assembly)
             facts = {**device_facts(device), **self.bench.facts, "pid": os.getpid()}
             self.training = Training(self.run, assembly, device, facts, self.bench.clock)
@@ -193,7 +208,7 @@ class Attempt:
             print(error, file=sys.stderr)
             self._end(Status.FAILED, str(error), code=error.exit_code)
         except torch.cuda.OutOfMemoryError as error:
-            if self.is_beside_others:
+            if len(self.bench.live) > 1:
                 self._make_room()
                 return
             traceback.print_exc()
@@ -202,6 +217,8 @@ class Attempt:
                 f"out of device memory: {error}\n  use a smaller batch_size or fewer --jobs",
             )
         except Exception as error:
+            if isinstance(error, torch.AcceleratorError) and self.bench.runs > 1:
+                raise Poisoned(str(error)) from error
             traceback.print_exc()
             self._end(Status.FAILED, f"{type(error).__name__}: {error}")
 
@@ -210,6 +227,13 @@ class Attempt:
         if self.training is not None:
             self.training.end(Status.STOPPED, "out of device memory beside other runs")
         self.training, self.status, self.was_squeezed = None, Status.STOPPED, True
+        self.lock.release()
+
+    def let_go(self) -> None:
+        """Leave the run without a word of how it ended."""
+        if self.training is not None:
+            self.training.journal.close()
+        self.training = None
         self.lock.release()
 
     def _end(self, status: Status, message: str = "", code: int = 0) -> None:
@@ -226,7 +250,8 @@ class Attempt:
                 "time": time.time(),
             }
             if self.done is not None and status is not Status.DONE:
-                end = {**self.done, "message": f"measuring {status}: {message}"}
+                now = {"message": f"measuring {status}: {message}", "time": time.time()}
+                end = {**self.done, **now}
             write_json(self.run.end_path, end)
         except EnvironmentProblem as error:
             print(error, file=sys.stderr)
@@ -259,38 +284,87 @@ def work(
 
     Plugins come from each run's stored code, unless a registry is given. `facts` are journalled
     with those of the device.
+
+    Raises:
+        Poisoned: with several runs; none of those in training has an end then.
     """
-    bench, width = Bench(roots, stop, registry, facts or {}), width or Fixed(len(runs))
-    waiting, begun = deque(runs), list[Attempt]()
-    while True:
-        live = _live(begun)
-        trainings = [training for _, training in live]
-        if waiting and not stop.reason and width.has_room(trainings, waiting[0].plan):
-            attempt = Attempt(waiting.popleft(), bench, is_beside_others=bool(live))
-            if attempt.claim():
-                begun.append(attempt)
-                attempt.begin()
-        elif live:
-            bench.clock.attend([training.plan for training in trainings])
-            for attempt, _ in live:
+    bench = Bench(roots, stop, registry, facts or {}, runs=len(runs))
+    rounds = _Rounds(bench, width or Fixed(len(runs)), runs)
+    try:
+        while rounds.go_on():
+            pass
+    except Poisoned:
+        for attempt in bench.live:
+            attempt.let_go()
+        raise
+    return rounds.begun
+
+
+class _Rounds:
+    """The runs of a worker, one round of turns after the other.
+
+    Nothing here outlasts a round that would keep a run's memory from the next one.
+    """
+
+    def __init__(self, bench: Bench, width: Width, runs: Sequence[Run]) -> None:
+        self.bench, self.width = bench, width
+        self.waiting, self.begun = deque(runs), list[Attempt]()
+
+    def go_on(self) -> bool:
+        """Let a run join, or give each its turn; False when none is left."""
+        if self._has_room():
+            self._begin(self.waiting.popleft())
+        elif self.bench.live:
+            self.bench.clock.attend([attempt.run.plan for attempt in self.bench.live])
+            for attempt in list(self.bench.live):
                 attempt.turn()
+                self._settle()
         else:
-            return begun
-        for attempt in [attempt for attempt in begun if attempt.was_squeezed]:
-            begun.remove(attempt)
-            waiting.appendleft(attempt.run)
-            width.narrow(max(1, len(_live(begun))))
-            gc.collect()  # a recording and what it reads refer to each other
-            torch.cuda.empty_cache()
-        if width.why:
-            print(width.why, flush=True)
-            for _, training in _live(begun):
-                training.journal.record("together", training.step, why=width.why)
-            width.why = ""
+            return False
+        if self.width.why:
+            self._tell(self.width.why)
+            self.width.why = ""
+        return True
 
+    def _has_room(self) -> bool:
+        while self.waiting and not self.bench.stop.reason:
+            try:
+                plan = self.waiting[0].plan
+            except LabctlError as error:  # its folder is gone
+                print(error, file=sys.stderr)
+                self.waiting.popleft()
+                continue
+            return self.width.has_room([a.training for a in self.bench.live if a.training], plan)
+        return False
 
-def _live(begun: Sequence[Attempt]) -> list[tuple[Attempt, Training]]:
-    return [(a, a.training) for a in begun if a.status is None and a.training is not None]
+    def _begin(self, run: Run) -> None:
+        attempt = Attempt(run, self.bench)
+        if attempt.claim():
+            self.begun.append(attempt)
+            self.bench.live.append(attempt)
+            attempt.begin()
+            self._settle()
+
+    def _settle(self) -> None:
+        """Take out what has ended, and give its memory back."""
+        ended = [attempt for attempt in self.bench.live if attempt.status is not None]
+        if not ended:
+            return
+        self.bench.live = [attempt for attempt in self.bench.live if attempt not in ended]
+        for attempt in ended:
+            if attempt.was_squeezed:
+                self.begun.remove(attempt)
+                self.waiting.appendleft(attempt.run)
+                self.width.narrow(max(1, len(self.bench.live)))
+        gc.collect()  # a recording and what it reads refer to each other
+        torch.cuda.empty_cache()
+
+    def _tell(self, why: str) -> None:
+        print(why, flush=True)
+        for attempt in self.bench.live:
+            if attempt.training is not None:
+                journal, step = attempt.training.journal, attempt.training.step
+                journal.record("together", step, why=why)
 
 
 def main(arguments: Sequence[str]) -> int:

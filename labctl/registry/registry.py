@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import sys
 import warnings
@@ -104,43 +105,44 @@ def _broken(plugin: Plugin, error: BaseException) -> PluginError:
     )
 
 
-def _forget_unless_at(module: str, file: str) -> ModuleType | None:
-    """The module if it was imported from `file`; one from elsewhere is forgotten, with its parts.
-
-    Two projects in one process may have a plugin of one name.
-    """
-    known = sys.modules.get(module)
-    if known is not None and getattr(known, "__file__", None) == file:
-        return known
-    for name in [n for n in sys.modules if n == module or n.startswith(module + ".")]:
-        del sys.modules[name]
-    return None
-
-
 def _import_installed(plugin: Plugin) -> ModuleType:
-    spec = _spec_of(plugin.module)
-    if spec is not None and spec.origin is not None:
-        _forget_unless_at(plugin.module, spec.origin)
-    return importlib.import_module(plugin.module)
+    """Import a plugin by its name; a folder's plugin that has it by now is forgotten."""
+    spec, module = _spec_of(plugin.module), plugin.module
+    if spec is not None and spec.origin is not None and module in sys.modules:
+        if _is_from(sys.modules[module], Path(spec.origin)):
+            return sys.modules[module]
+        for name in [n for n in sys.modules if n == module or n.startswith(module + ".")]:
+            del sys.modules[name]
+    return importlib.import_module(module)
 
 
 def _import_folder(plugin: Plugin) -> ModuleType:
-    """Import a plugin by its path, as `labctl_plugins.<name>`, without touching `sys.path`."""
-    init = plugin.folder / "__init__.py"
-    if known := _forget_unless_at(plugin.module, str(init)):
-        return known
+    """Import a plugin by its path, as `labctl_plugins.<name>`, without touching `sys.path`.
+
+    Where another folder's plugin has that name, this one gets a longer one: both are in use, and
+    import what they need of themselves when they need it.
+    """
+    init, name = plugin.folder / "__init__.py", plugin.module
+    if name in sys.modules and not _is_from(sys.modules[name], init):
+        name += f"_{hashlib.sha256(str(plugin.folder).encode()).hexdigest()[:12]}"
+    if name in sys.modules and _is_from(sys.modules[name], init):
+        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(
-        plugin.module, init, submodule_search_locations=[str(plugin.folder)]
+        name, init, submodule_search_locations=[str(plugin.folder)]
     )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[plugin.module] = module
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[plugin.module]
+        del sys.modules[name]
         raise
     return module
+
+
+def _is_from(module: ModuleType, file: Path) -> bool:
+    return getattr(module, "__file__", None) == str(file)
 
 
 def _is_at(plugin: Plugin, folder: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -64,7 +65,7 @@ class Conditions(Config):
     engine: str = ""
     """How steps were executed, where there is a choice."""
     replicas: int = 1
-    """Most runs that were trained together in one process."""
+    """Runs trained together in one process, for most of the steps; times are of those."""
     workers: int = 1
     """Processes that shared the device, as far as their supervisor knew."""
 
@@ -173,7 +174,8 @@ def result_of(run: Run) -> Result:
     end = run.end or {}
     curves = journal.curves
     windows = [record for record in journal.of("metrics") if "steps" in record.fields]
-    timed = [record for record in windows if "seconds" in record.fields]
+    replicas = _replicas(windows)
+    timed = [r for r in windows if "seconds" in r.fields and _beside(r) == replicas]
     in_training = {name for record in windows for name in record.values}
     steps = sum(record.fields["steps"] for record in timed)
     seconds = sum(record.fields["seconds"] for record in timed)
@@ -192,7 +194,7 @@ def result_of(run: Run) -> Result:
         ended=datetime.fromtimestamp(ended, UTC).date().isoformat(),
         plan=json.loads(plan.model_dump_json(by_alias=True)),
         provenance=Provenance.of(run.provenance),
-        conditions=_conditions(begins, windows),
+        conditions=_conditions(begins, {record.attempt for record in windows}, replicas),
         parameters=next(
             (begin.fields["parameters"] for begin in begins if "parameters" in begin.fields), None
         ),
@@ -215,20 +217,31 @@ def result_of(run: Run) -> Result:
     )
 
 
-def _conditions(begins: Sequence[Record], windows: Sequence[Record]) -> tuple[Conditions, ...]:
+def _beside(window: Record) -> int:
+    """Runs that were trained together in a stretch of training."""
+    return int(window.fields.get("replicas", 1))
+
+
+def _replicas(windows: Sequence[Record]) -> int:
+    """Runs that were trained together for most of the steps."""
+    steps = Counter[int]()
+    for window in windows:
+        steps[_beside(window)] += window.fields["steps"]
+    return max(steps, key=lambda number: (steps[number], number), default=1)
+
+
+def _conditions(
+    begins: Sequence[Record], trained: set[int], replicas: int
+) -> tuple[Conditions, ...]:
     """Those of the attempts that trained, or of all if none did."""
     fields = Conditions.model_fields
-    replicas: dict[int, int] = {}
-    for window in windows:
-        most = max(replicas.get(window.attempt, 1), window.fields.get("replicas", 1))
-        replicas[window.attempt] = most
     found = (
         Conditions(
             **{name: begin.fields[name] for name in fields if name in begin.fields},
-            replicas=replicas.get(begin.attempt, 1),
+            replicas=replicas,
         )
         for begin in begins
-        if begin.attempt in replicas or not replicas
+        if begin.attempt in trained or not trained
     )
     return tuple(dict.fromkeys(found))
 

@@ -129,11 +129,17 @@ class Assembly:
     def board(self, device: torch.device, dtype: torch.dtype) -> KnobBoard:
         return KnobBoard(self.plan.work, self.knobs, self.registry, device, dtype)
 
+    @property
+    def shelf_name(self) -> str:
+        """What data of the same name are the same as."""
+        work = self.plan.work
+        code = work.digests.get(work.data.plugin, "")
+        return f"{code} {work.data.model_dump_json()}"
+
     def splits(self, device: torch.device) -> Mapping[str, Batches]:
         """The data on `device`, with the validation part carved out; once for all runs that share
         a shelf."""
-        work = self.plan.work
-        name = f"{device} {work.data.model_dump_json()}"
+        work, name = self.plan.work, self.shelf_name
         if name not in self.shelf:
             self.shelf[name] = load_splits(
                 self.data.card, self.data.config, self.places, work.data.val, self.spec, device

@@ -85,13 +85,15 @@ class Graphed:
         try:
             recording = _Step(self.learner, batch, knobs, self._pool)
         except (RuntimeError, Unrecordable) as error:
-            self.why = f"the step cannot be recorded: {str(error).strip().splitlines()[0]}"
-            self.name = EAGER
             # A recording that broke off still holds the generator, and gradients without numbers.
             generator.graphsafe_set_state(spare)
             for parameter in self.parameters:
                 parameter.grad = None
             torch.default_generator.set_state(drawn)
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            self.why = f"the step cannot be recorded: {str(error).strip().splitlines()[0]}"
+            self.name = EAGER
             return {"engine": self.name, "why": self.why}
         self._recordings[_form(batch, knobs)] = recording
         return {"engine": self.name, "seconds": time.perf_counter() - began}

@@ -224,7 +224,8 @@ class Training:
         }
         seconds, steps = self.window.seconds, self.window.steps
         timing = {"seconds": seconds} if self.window.is_timed else {}
-        self.journal.metrics(self.step, values, **timing, steps=steps, replicas=self.clock.runs)
+        together = self.window.replicas
+        self.journal.metrics(self.step, values, **timing, steps=steps, replicas=together)
         self._latest_rate = seconds / steps
         self.window, self.windows = Window(self.clock), self.windows + 1
         if not all(np.isfinite(value) for value in means.values()):

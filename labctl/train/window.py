@@ -18,6 +18,8 @@ class Window:
         clock = clock or Clock()
         self._totals: dict[str, tuple[Tensor, Tensor]] = {}
         self.steps = 0
+        self.replicas = 1
+        """Most runs that were trained together meanwhile."""
         self.is_timed = True
         """Whether all of its time can be said to be this run's."""
         self._clock, self._since, self._before = clock, clock.share, 0.0
@@ -37,6 +39,7 @@ class Window:
                 self._totals[name] = (total.clone(), count.clone())
         self.steps += 1
         self.is_timed &= self._clock.is_fair
+        self.replicas = max(self.replicas, self._clock.runs)
 
     def means(self) -> dict[str, float]:
         """Each metric's mean; waits for the device, once."""
@@ -57,6 +60,7 @@ class Window:
             "steps": self.steps,
             "seconds": self.seconds,
             "is_timed": self.is_timed,
+            "replicas": self.replicas,
         }
 
     @classmethod
@@ -65,4 +69,5 @@ class Window:
         window._totals = dict(state["totals"])
         window.steps, window._before = state["steps"], state["seconds"]
         window.is_timed = state.get("is_timed", True)
+        window.replicas = state.get("replicas", 1)
         return window

@@ -5,24 +5,33 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from labctl.execute import worker as workers
+from labctl.execute.display import Lines
 from labctl.execute.inline import carry_out_inline
 from labctl.execute.provenance import Provenance
+from labctl.execute.supervisor import Options, Supervisor
+from labctl.execute.width import Fixed
 from labctl.execute.worker import Stop, work
+from labctl.registry.card import Places
 from labctl.report.result import result_of
+from labctl.store.atomic import write_json
 from labctl.store.run import Run
 from labctl.store.status import Status
+from labctl.train.assembly import Assembly
 from labctl.train.training import Training
 
-SHORT = "batch_size=512"
-"""18 steps."""
+SHORT = ("data.val=1200", "batch_size=64", "schedules.token_drop=0")
+"""18 steps of one kind."""
 
 
 def assert_same(one: Run, other: Run) -> None:
@@ -62,17 +71,18 @@ def test_seeds_together_on_a_gpu_are_the_seeds_alone(
 
 
 def test_one_that_diverges_leaves_the_other_undisturbed(make_lab: Callable[[str], Any]) -> None:
-    alone = make_lab("alone").train_here("tiny", "seeds=[1]", SHORT)[0]
+    alone = make_lab("alone").train_here("tiny", "seeds=[1]", *SHORT)[0]
     lab = make_lab("together")
-    wild = ("seeds=[2]", "schedules.lr.peak=1e9", "schedules.lr.warmup=0ep", SHORT,
+    wild = ("seeds=[2]", "schedules.lr.peak=1e9", "schedules.lr.warmup=0ep", *SHORT,
             "optimizer.clip_norm=null", "runtime.log_every=5step")  # fmt: skip
-    runs = prepared(lab, "seeds=[1]", SHORT) + prepared(lab, *wild)
+    runs = prepared(lab, "seeds=[1]", *SHORT) + prepared(lab, *wild)
     work(runs, (), Stop())
     assert runs[1].status is Status.DIVERGED
     assert_same(runs[0], alone)
-    timed = ["seconds" in r.fields for r in runs[0].journal.of("metrics") if "steps" in r.fields]
-    assert not timed[0], "what two kinds of work take together cannot be told apart"
-    assert result_of(runs[0]).conditions[0].replicas == 2
+    first, *_, last = (r.fields for r in runs[0].journal.of("metrics") if "steps" in r.fields)
+    assert first["replicas"] == 2 and last["replicas"] == 1
+    assert "seconds" not in first, "what two kinds of work take together cannot be told apart"
+    assert "seconds" in last and result_of(runs[0]).conditions[0].replicas == 1
 
 
 def test_one_that_finds_no_memory_beside_the_others_waits_for_them(
@@ -91,7 +101,7 @@ def test_one_that_finds_no_memory_beside_the_others_waits_for_them(
             super().__init__(run, *rest)
 
     monkeypatch.setattr(workers, "Training", Greedy)
-    runs = prepared(lab, "seeds=4", SHORT)
+    runs = prepared(lab, "seeds=4", *SHORT)
     work(runs, (), Stop())
     assert [run.status for run in runs] == [Status.DONE] * 4
     assert built == [0, 1, 2, 0, 1] or built == [0, 1, 2, 1, 1]
@@ -110,6 +120,128 @@ def test_one_that_finds_no_memory_alone_has_failed(
     work([run], (), Stop())
     assert run.status is Status.FAILED
     assert "out of device memory" in (run.end or {})["message"]
+
+
+def test_one_that_outgrows_the_memory_beside_others_waits_for_them(
+    make_lab: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began alone; what others have taken since is no fault of its own."""
+    squeezed = list[int]()
+
+    class Growing(Training):
+        def advance(self, steps: int) -> None:
+            beside = [run for run in runs if run.status is Status.RUNNING]
+            if self.work.seed == 0 and self.step == 5 and len(beside) > 1:
+                squeezed.append(self.step)
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            super().advance(steps)
+
+    monkeypatch.setattr(workers, "Training", Growing)
+    runs = prepared(make_lab("lab"), "seeds=2", *SHORT)
+    work(runs, (), Stop())
+    assert squeezed == [5]
+    assert [run.status for run in runs] == [Status.DONE] * 2
+    assert_same(runs[0], make_lab("alone").train_here("tiny", "seeds=[0]", *SHORT)[0])
+
+
+def test_what_has_ended_gives_its_memory_back_before_the_next_begins(
+    make_lab: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, alive = list[weakref.ref[Any]](), list[int]()
+
+    class Noted(Training):
+        def __init__(self, *arguments: Any) -> None:
+            alive.append(sum(model() is not None for model in models))
+            super().__init__(*arguments)
+            models.append(weakref.ref(self.model))
+
+    monkeypatch.setattr(workers, "Training", Noted)
+    work(prepared(make_lab("lab"), "seeds=3", *SHORT), (), Stop(), width=Fixed(1))
+    assert alive == [0, 0, 0]
+
+
+def test_each_measures_by_its_own_code(make_lab: Callable[[str], Any]) -> None:
+    """Plugins import what they measure with when they measure; the other's has the same name."""
+    runs = prepared(make_lab("lab"), "seeds=2", *SHORT, "measure.attention_maps.images=8")
+    work(runs, (), Stop())
+    assert [(run.status, run.end["message"]) for run in runs if run.end] == [(Status.DONE, "")] * 2
+
+
+def test_a_waiting_run_whose_folder_is_gone_costs_the_others_nothing(
+    make_lab: Callable[[str], Any],
+) -> None:
+    runs = prepared(make_lab("lab"), "seeds=3", *SHORT)
+    runs[1].discard()
+    work([Run(run.folder) for run in runs], (), Stop(), width=Fixed(1))
+    assert [runs[0].status, runs[2].status] == [Status.DONE] * 2
+
+
+def test_a_device_that_fails_the_process_leaves_no_run_with_the_blame(
+    make_lab: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Faulty(Training):
+        def advance(self, steps: int) -> None:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(workers, "Training", Faulty)
+    lab = make_lab("lab")
+    runs = prepared(lab, "seeds=2")
+    with pytest.raises(workers.Poisoned, match="illegal memory access"):
+        work(runs, (), Stop())
+    assert [run.end for run in runs] == [None, None]
+    (alone,) = prepared(lab, "seeds=[7]")
+    work([alone], (), Stop())
+    assert alone.status is Status.FAILED
+
+
+def test_data_of_the_same_name_by_other_code_are_other_data(make_lab: Callable[[str], Any]) -> None:
+    lab = make_lab("lab")
+    (plan, *_) = [job.plan for job in lab.jobs()]
+    digests = {**plan.work.digests, plan.work.data.plugin: "another"}
+    work_of_another = plan.work.model_copy(update={"digests": digests})
+    another = plan.model_copy(update={"work": work_of_another})
+    names = {Assembly(each, lab.registry, Places(())).shelf_name for each in (plan, another)}
+    assert len(names) == 2
+
+
+def test_runs_that_a_dead_worker_had_not_begun_are_tried_too(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their last word is an earlier attempt's."""
+    runs, given = prepared(lab, "seeds=3"), list[int]()
+    for run in runs:
+        write_json(run.end_path, {"status": "STOPPED", "step": 0, "message": "", "time": 0.0})
+
+    def spawn(self: Supervisor, runs: Sequence[Run], slot: Any) -> subprocess.Popen[bytes]:
+        given.append(len(runs))
+        slot.lock.release()
+        return subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+
+    monkeypatch.setattr(Supervisor, "_spawn", spawn)
+    options = Options(jobs=1, track=False, together=3)
+    silent = Lines(Console(quiet=True))
+    outcomes = Supervisor(lab.project, lab.registry, silent, options).carry_out(
+        lab.jobs("tiny", "seeds=3")
+    )
+    assert given == [3, 1, 1, 1]
+    assert len(outcomes) == 3
+
+
+def test_no_worker_is_given_more_than_its_share(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other slot may only be busy for a moment."""
+    given = list[int]()
+
+    def spawn(self: Supervisor, runs: Sequence[Run], slot: Any) -> subprocess.Popen[bytes]:
+        given.append(len(runs))
+        slot.lock.release()
+        return subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+
+    monkeypatch.setattr(Supervisor, "_spawn", spawn)
+    monkeypatch.setattr(Supervisor, "_goes_alone", lambda *arguments: False)
+    options = Options(jobs=2, track=False, together=6)
+    silent = Lines(Console(quiet=True))
+    Supervisor(lab.project, lab.registry, silent, options).carry_out(lab.jobs("tiny", "seeds=6"))
+    assert given[0] == 3 and sum(given) == 6
 
 
 @pytest.mark.slow
