@@ -70,6 +70,7 @@ def test_seeds_together_on_a_gpu_are_the_seeds_alone(
         assert_same(alone, together)
 
 
+@pytest.mark.slow
 def test_one_that_diverges_leaves_the_other_undisturbed(make_lab: Callable[[str], Any]) -> None:
     alone = make_lab("alone").train_here("tiny", "seeds=[1]", *SHORT)[0]
     lab = make_lab("together")
@@ -122,6 +123,7 @@ def test_one_that_finds_no_memory_alone_has_failed(
     assert "out of device memory" in (run.end or {})["message"]
 
 
+@pytest.mark.slow
 def test_one_that_outgrows_the_memory_beside_others_waits_for_them(
     make_lab: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +169,7 @@ def test_each_measures_by_its_own_code(make_lab: Callable[[str], Any]) -> None:
     assert [(run.status, run.end["message"]) for run in runs if run.end] == [(Status.DONE, "")] * 2
 
 
+@pytest.mark.slow
 def test_a_waiting_run_whose_folder_is_gone_costs_the_others_nothing(
     make_lab: Callable[[str], Any],
 ) -> None:
