@@ -66,9 +66,12 @@ class Crew:
         return self._process.poll()
 
     def has_ended(self, run: Run) -> bool:
-        """Whether one of its runs is over, even if others go on."""
+        """Whether one of its runs is over, even if others go on; the last is when the worker is."""
         if self.code is not None:
             return True
+        return self._has_left(run) and not all(self._has_left(other) for other in self.runs)
+
+    def _has_left(self, run: Run) -> bool:
         return self.has_told_end(run) and run.status is not Status.RUNNING
 
     def has_told_end(self, run: Run) -> bool:
