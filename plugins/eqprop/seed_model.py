@@ -45,35 +45,32 @@ def settled(field: Field, state: Tensor, config: SeedConfig, *, breaks_off: bool
     within tol stays where it is: the same result, and work that can be recorded.
     """
     residual, done = state.new_full((), torch.inf), state.new_zeros((), dtype=torch.bool)
-    steps = state.new_zeros(())
+    steps, seen = state.new_zeros(()), 0
+    damping = state.new_full((), config.damping)
     for step in range(1, config.max_steps + 1):
         image = field(state)
-        steps = steps + ~done
-        moved = torch.lerp(state, image, config.damping)
-        state, before = (moved if breaks_off else torch.where(done, state, moved)), state
+        state, before = torch.lerp(state, image, damping), state
         if step % config.check_every == 0 or step == config.max_steps:
+            steps, seen = steps + (step - seen) * ~done, step
             residual = torch.where(done, residual, (image - before).abs().max())
             done = residual <= config.tol
             if breaks_off and holds(done):
                 break
+            damping = damping * ~done
     return Settled(state, steps, residual)
 
 
-Gathered = tuple[Tensor, Tensor]
-"""What linear attention keeps of keys and values, sums over tokens: (B, H, K, K), (B, H, K, 1)."""
-
-
-def gathered(keys: Tensor, values: Tensor) -> Gathered:
-    """Of keys and values (B, H, S, K), with the feature map elu + 1 (Katharopoulos et al. 2020)."""
+def gathered(keys: Tensor, values: Tensor) -> Tensor:
+    """What linear attention keeps of keys and values (B, H, S, K), with the feature map elu + 1
+    (Katharopoulos et al. 2020): sums over tokens (B, H, K, K + 1), of the keys last."""
     keys = F.elu(keys) + 1
-    return keys.mT @ values, keys.sum(2).unsqueeze(-1)
+    return torch.cat([keys.mT @ values, keys.sum(2).unsqueeze(-1)], -1)
 
 
-def linear_attention(queries: Tensor, source: Gathered) -> Tensor:
-    """Attention (B, H, S, K) of queries (B, H, S, K) to what was gathered."""
-    queries = F.elu(queries) + 1
-    pairs, keys = source
-    attended: Tensor = (queries @ pairs) / (queries @ keys + ATTENTION_EPS)
+def linear_attention(queries: Tensor, source: Tensor) -> Tensor:
+    """Attention (B, H, S, K) of queries (B, H, S, K) to what was gathered (B, H, K, K + 1)."""
+    summed = (F.elu(queries) + 1) @ source
+    attended: Tensor = summed[..., :-1] / (summed[..., -1:] + ATTENTION_EPS)
     return attended
 
 
@@ -88,11 +85,11 @@ class CrossAttention(nn.Module):
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
-    def source(self, drive: Tensor) -> Gathered:
-        """Keys and values of `drive` (B, S, D)."""
+    def source(self, drive: Tensor) -> Tensor:
+        """What is gathered of `drive` (B, S, D)."""
         return gathered(self._split(self.key(drive)), self._split(self.value(drive)))
 
-    def forward(self, state: Tensor, source: Gathered) -> Tensor:
+    def forward(self, state: Tensor, source: Tensor) -> Tensor:
         """(B, S, D), of queries from `state` (B, S, D)."""
         heads = linear_attention(self._split(self.query(state)), source)
         attended: Tensor = self.out(heads.transpose(1, 2).flatten(2))
@@ -143,7 +140,7 @@ class EqPropSeed(nn.Module):
             mask = F.dropout(ones, self.config.dropout)
         return partial(self._apply_block, self.attention.source(drive), mask)
 
-    def _apply_block(self, source: Gathered, mask: Tensor | None, state: Tensor) -> Tensor:
+    def _apply_block(self, source: Tensor, mask: Tensor | None, state: Tensor) -> Tensor:
         attended = state + self.attention(self.norm1(state), source)
         hidden = F.gelu(self.up(self.norm2(attended)))
         if mask is not None:
