@@ -7,7 +7,7 @@ and magnitudes are those of torchvision's `AutoAugment`, sampling the nearest pi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -85,6 +85,12 @@ class Choices:
             torch.rand(count, 2, generator=draws),
             torch.randint(2, (count, 2), generator=draws),
         )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Choices]) -> Choices:
+        """Those of all samples of several."""
+        columns = ([part.policy, part.chance, part.sign] for part in parts)
+        return cls(*(torch.cat(column) for column in zip(*columns, strict=True)))
 
 
 def autoaugmented(pixels: Tensor, choices: Choices) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Batches of one split: index, augment, scale. All randomness comes from the seeds handed in."""
+"""Batches of one split: index, augment, scale. What is random was decided before."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from labctl.recipe.augment import Augment
 from labctl.registry.card import DataSpec
 
 from .augment import augmented, erased
+from .decisions import Decisions
 from .examples import Batch, Examples
 
 
@@ -27,18 +27,16 @@ class Batches:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def at(
-        self, index: Tensor, augment: Augment | None = None, draws: torch.Generator | None = None
-    ) -> Batch:
-        """The batch at int64 (B,) positions, augmented if asked; `draws` is a CPU generator."""
+    def at(self, index: Tensor, decisions: Decisions | None = None) -> Batch:
+        """The batch at int64 (B,) positions, augmented as was decided for each, if anything was."""
         inputs, targets = self.examples.take(index)
         geometry = None
         if self.spec.inputs == "image":
-            if augment is not None and draws is not None:
-                inputs, geometry = augmented(inputs, augment, draws)
+            if decisions is not None:
+                inputs, geometry = augmented(inputs, decisions)
             inputs = self._scaled(inputs)
-            if augment is not None and draws is not None and augment.erase is not None:
-                inputs = erased(inputs, augment.erase, draws)
+            if decisions is not None and decisions.boxes is not None:
+                inputs = erased(inputs, decisions.boxes)
         return Batch(inputs, targets, index.to(inputs.device), geometry)
 
     def in_order(self, size: int) -> Iterator[Batch]:

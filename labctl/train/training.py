@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,8 @@ from .learner import Knobs, Metrics
 from .measuring import take_measurements
 from .numerics import Arithmetic
 from .stopping import Stopping
-from .streams import seed_global, stream
+from .streams import seed_global
+from .supply import Supply
 from .window import Window
 
 FIRST_LOSSES = 20
@@ -92,12 +92,12 @@ class Training:
         )
         self.board = assembly.board(device, self.arithmetic.dtype)
         self.splits = assembly.splits(device)
+        self.supply = Supply(self.splits["train"], self.work, self.arithmetic.dtype)
         self.average = Average(self.model, self.work.ema.decay) if self.work.ema else None
         self._modules = list(self.model.modules())
         self._phases = {phase.start: phase for phase in self.work.phases()}
         self.window = Window(self.clock)
         self.step = 0
-        self._order: tuple[int, Tensor] | None = None
         self._first: list[Tensor] = []
         self._latest_rate: float | None = None
         self._evaluated: tuple[int, dict[str, Evaluation]] = (-1, {})
@@ -146,7 +146,7 @@ class Training:
         with self.clock.running():
             if not all(module.training for module in self._modules):  # much cheaper than to call it
                 self.model.train()
-            batch, knobs = self._batch(), self.board.at(self.step)
+            batch, knobs = self.supply.at(self.step), self.board.at(self.step)
             seed_global(self.work.seed, "dropout", self.step)
         self._prepare(batch, knobs)
         with self.clock.running():
@@ -158,20 +158,6 @@ class Training:
             return
         self._settle()
         self.journal.record("engine", self.step, **self.engine.prepare(batch, knobs))
-
-    def _batch(self) -> Batch:
-        epoch, position = divmod(self.step, self.work.steps_per_epoch)
-        if self._order is None or self._order[0] != epoch:
-            train = self.splits["train"]
-            order = torch.randperm(len(train), generator=stream(self.work.seed, "shuffle", epoch))
-            self._order = (epoch, order.to(self.device))
-        size = self.work.batch_size
-        index = self._order[1][position * size : (position + 1) * size]
-        draws = stream(self.work.seed, "augment", self.step)
-        batch = self.splits["train"].at(index, self.work.data.augment, draws)
-        if batch.inputs.is_floating_point():
-            batch = replace(batch, inputs=batch.inputs.to(self.arithmetic.dtype))
-        return batch
 
     def _count(self, metrics: Metrics) -> None:
         self.window.add(metrics)

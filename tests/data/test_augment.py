@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision import transforms as tv
 
-from labctl.data.augment import augmented, erase_boxes, erased
-from labctl.data.autoaugment import CIFAR10, GEOMETRIC, Choices, autoaugmented
+from labctl.data.augment import augmented, erased
+from labctl.data.autoaugment import CIFAR10, GEOMETRIC, autoaugmented
+from labctl.data.decisions import Decisions, erase_boxes
 from labctl.recipe.augment import Augment, Erase
 
 Photos = Callable[..., Tensor]
@@ -24,9 +25,14 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def decided(pixels: Tensor, augment: Augment, draws: torch.Generator) -> Decisions:
+    height, width = pixels.shape[2:]
+    return Decisions.drawn(len(pixels), (height, width), augment, draws)
+
+
 def moved(pixels: Tensor, augment: Augment, draws: torch.Generator) -> tuple[Tensor, Tensor]:
     """`augmented`, of which geometry is expected."""
-    images, geometry = augmented(pixels, augment, draws)
+    images, geometry = augmented(pixels, decided(pixels, augment, draws))
     assert geometry is not None
     return images, geometry
 
@@ -80,10 +86,11 @@ def test_geometry_of_the_policy_says_where_pixels_come_from() -> None:
     augment = Augment(crop=3, flip=True, policy="autoaugment_cifar10")
     found, geometry = moved(where.expand(count, -1, -1, -1), augment, seeded(3))
 
-    # The same seed, in parts: crop and flip, then the policy, of which only moves may be looked at.
-    draws = seeded(3)
-    partly, first = moved(where.expand(count, -1, -1, -1), Augment(crop=3, flip=True), draws)
-    choices = Choices.drawn(count, draws)
+    # The same in parts: crop and flip, then the policy, of which only moves may be looked at.
+    many = where.expand(count, -1, -1, -1)
+    partly, first = moved(many, Augment(crop=3, flip=True), seeded(3))
+    choices = decided(many, augment, seeded(3)).choices
+    assert choices is not None
     assert torch.equal(autoaugmented(partly, choices)[0], found)
     only_moves = torch.zeros(count, dtype=torch.bool)
     num_moves = torch.zeros(count, dtype=torch.int64)
@@ -117,7 +124,7 @@ def test_geometry_of_the_policy_says_where_pixels_come_from() -> None:
 def test_without_moves_there_is_no_geometry(augment: Augment, photos: Photos) -> None:
     images = photos(8, 3, 32, 32)
     draws = seeded(0)
-    found, geometry = augmented(images, augment, draws)
+    found, geometry = augmented(images, decided(images, augment, draws))
     assert geometry is None
     assert torch.equal(found, images)
 
@@ -129,21 +136,23 @@ def test_equal_seeds_give_equal_batches(photos: Photos) -> None:
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
     assert not torch.equal(first[0], other[0])
-    inputs = torch.randn(256, 3, 32, 32, generator=seeded(0))
-    one, two = (erased(inputs, Erase(), seeded(5)) for _ in range(2))
-    assert torch.equal(one, two)
+    one, two = (decided(images, EVERYTHING, seeded(5)).boxes for _ in range(2))
+    assert one is not None and two is not None and torch.equal(one, two)
     assert torch.equal(images, before)
     assert torch.equal(torch.get_rng_state(), ambient)
 
 
-def test_draws_do_not_depend_on_the_pixels(photos: Photos) -> None:
-    states = []
-    for seed in (0, 1):
-        draws = seeded(7)
-        augmented(photos(64, 3, 32, 32, seed=seed), EVERYTHING, draws)
-        erased(torch.randn(64, 3, 32, 32, generator=seeded(seed)), Erase(), draws)
-        states.append(draws.get_state())
-    assert torch.equal(*states)
+def test_batches_augmented_at_once_are_those_augmented_one_by_one(photos: Photos) -> None:
+    images = photos(96, 3, 32, 32)
+    parts = images.split(40)
+    decisions = [decided(part, EVERYTHING, seeded(i)) for i, part in enumerate(parts)]
+    alone = [augmented(part, own) for part, own in zip(parts, decisions, strict=True)]
+    joined = Decisions.joined(decisions)
+    pixels, geometry = augmented(images, joined)
+    assert geometry is not None and joined.boxes is not None
+    assert torch.equal(pixels, torch.cat([own for own, _ in alone]))
+    assert torch.equal(geometry, torch.cat([own for _, own in alone if own is not None]))
+    assert torch.equal(joined.boxes, torch.cat([d.boxes for d in decisions if d.boxes is not None]))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -154,26 +163,29 @@ def test_nothing_is_read_back_from_the_device(channels: int) -> None:
     assert (images.shape, images.dtype) == (pixels.shape, torch.uint8)
     assert (geometry.shape, geometry.dtype) == ((64, 2, 3), torch.float32)
     assert geometry.device == images.device == pixels.device
-    assert erased(images.float(), Erase(), seeded(0)).shape == pixels.shape
+    boxes = erase_boxes(64, (32, 32), Erase(), seeded(0))
+    assert erased(images.float(), boxes).shape == pixels.shape
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_gives_the_same_without_waiting(photos: Photos) -> None:
     images = photos(512, 3, 32, 32)
-    here = augmented(images, EVERYTHING, seeded(0))
+    decisions = decided(images, EVERYTHING, seeded(0))
+    assert decisions.boxes is not None
+    here = augmented(images, decisions)
     on_device = images.cuda()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        there = augmented(on_device, EVERYTHING, seeded(0))
-        erased_there = erased(there[0].float() + 1, Erase(), seeded(0))
+        there = augmented(on_device, decisions)
+        erased_there = erased(there[0].float() + 1, decisions.boxes)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert here[1] is not None
     assert there[1] is not None
     assert torch.equal(here[1], there[1].cpu())
     assert torch.equal(here[0], there[0].cpu())
-    assert torch.equal(erased(here[0].float() + 1, Erase(), seeded(0)), erased_there.cpu())
+    assert torch.equal(erased(here[0].float() + 1, decisions.boxes), erased_there.cpu())
 
 
 def features(images: Tensor) -> Tensor:
@@ -225,7 +237,7 @@ def boxes_of_torchvision(count: int, size: tuple[int, int], erase: Erase) -> Ten
 )
 def test_rectangles_are_distributed_as_torchvisions(size: tuple[int, int], erase: Erase) -> None:
     count = 6000
-    ours = erase_boxes(count, *size, erase, seeded(10))
+    ours = erase_boxes(count, size, erase, seeded(10))
     with torch.random.fork_rng():
         torch.manual_seed(11)
         theirs = boxes_of_torchvision(count, size, erase)
@@ -260,9 +272,9 @@ def test_erasing_zeroes_one_rectangle_of_the_drawn_share(probability: float) -> 
     count, erase = 4000, Erase(probability=probability)
     inputs = torch.randn(count, 2, 16, 24, generator=seeded(0)).sign() * 3
     kept = inputs.clone()
-    found = erased(inputs, erase, seeded(12))
+    boxes = erase_boxes(count, (16, 24), erase, seeded(12))
+    found = erased(inputs, boxes)
     assert torch.equal(inputs, kept)
-    boxes = erase_boxes(count, 16, 24, erase, seeded(12))
     for i, (top, bottom, left, right) in enumerate(boxes.tolist()):
         inputs[i, :, top:bottom, left:right] = 0
     assert torch.equal(found, inputs)
@@ -272,6 +284,6 @@ def test_erasing_zeroes_one_rectangle_of_the_drawn_share(probability: float) -> 
 
 def test_erasing_keeps_dtype_and_layout() -> None:
     inputs = torch.ones(32, 3, 8, 8, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
-    found = erased(inputs, Erase(probability=1.0), seeded(0))
+    found = erased(inputs, erase_boxes(32, (8, 8), Erase(probability=1.0), seeded(0)))
     assert found.dtype == torch.bfloat16
     assert found.is_contiguous(memory_format=torch.channels_last)
