@@ -8,7 +8,6 @@ from typing import Literal, Protocol
 import torch
 
 from labctl.plan.plan import Plan
-from labctl.train.engine import GRAPHED
 from labctl.train.training import Training
 
 Together = int | Literal["auto"]
@@ -92,7 +91,7 @@ class Widening:
         if number > 1 and gain < GAIN:
             self._most = number - 1
             self.why = f"{number} together are {gain:.2f} times as fast as {number - 1}"
-        elif slow := [t for t in live if t.engine.name != GRAPHED]:
+        elif slow := [t for t in live if not t.engine.is_recorded]:
             if slow[0].device.type == "cuda":
                 self.why = (
                     f"a step that is {slow[0].engine.name} gains nothing from others beside it"

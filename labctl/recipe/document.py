@@ -126,7 +126,7 @@ class Ema(Config):
     decay: float = Field(default=0.999, gt=0, lt=1)
 
 
-EngineName = Literal["auto", "eager", "graphed"]
+EngineName = Literal["auto", "eager", "graphed", "compiled"]
 
 
 class Runtime(Config):
@@ -139,7 +139,8 @@ class Runtime(Config):
     """Longest time between checkpoints."""
     engine: EngineName = "auto"
     """How a step is carried out: kernel by kernel (`eager`), or recorded once as a CUDA graph and
-    replayed (`graphed`); `auto` records on CUDA what can be recorded. Results are the same."""
+    replayed (`graphed`); `auto` records on CUDA what can be recorded. Results are the same.
+    `compiled` fuses kernels first, which changes the last bits and the masks of dropout."""
 
 
 class Sourced(Config):

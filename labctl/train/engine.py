@@ -1,6 +1,7 @@
-"""How a learner's step is carried out: kernel by kernel, or recorded once as a CUDA graph.
+"""How a learner's step is carried out: kernel by kernel, or recorded once as a CUDA graph, and in
+either case with an objective that is compiled or not.
 
-An engine changes no result: a recording runs the very kernels that it saw, in their order.
+A recording changes no result: it runs the very kernels that it saw, in their order.
 """
 
 from __future__ import annotations
@@ -17,18 +18,32 @@ from labctl.data.examples import Batch
 from labctl.errors import EnvironmentProblem
 from labctl.recipe.document import EngineName
 
-from .learner import Knobs, Learner, Metrics
+from .compiled import CompiledObjective
+from .learner import Knobs, Learner, Metrics, Objective
 from .recording import Recording
 
-EAGER, GRAPHED, CHUNKS = "eager", "graphed", "graphed in chunks"
+EAGER, GRAPHED, CHUNKS, COMPILED = "eager", "graphed", "graphed in chunks", "compiled"
 
 
 class Engine(Protocol):
     """Carries out steps of one learner."""
 
-    name: str
-    why: str
-    """Why it is this one and not a faster one; empty if it was asked for, or is the fastest."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def why(self) -> str:
+        """Why it is this one and not a faster one; empty if it was asked for, or is the fastest."""
+        ...
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether whole steps are recorded: only such ones overlap with those of other runs."""
+        ...
+
+    def compiles(self, batch: Batch, knobs: Knobs) -> bool:
+        """Whether this step will take time that none like it takes again."""
+        ...
 
     def is_due(self, batch: Batch, knobs: Knobs) -> bool:
         """Whether `prepare` has something to do before this step."""
@@ -47,6 +62,10 @@ class Eager:
 
     def __init__(self, learner: Learner, why: str = "", name: str = EAGER) -> None:
         self.learner, self.why, self.name = learner, why, name
+        self.is_recorded = False
+
+    def compiles(self, batch: Batch, knobs: Knobs) -> bool:
+        return False
 
     def is_due(self, batch: Batch, knobs: Knobs) -> bool:
         return False
@@ -73,6 +92,13 @@ class Graphed:
         self._seen: set[Hashable] = set()
         self._recordings: dict[Hashable, _Step] = {}
         self._pool = torch.cuda.graph_pool_handle()
+
+    @property
+    def is_recorded(self) -> bool:
+        return not self.why
+
+    def compiles(self, batch: Batch, knobs: Knobs) -> bool:
+        return False
 
     def is_due(self, batch: Batch, knobs: Knobs) -> bool:
         form = _form(batch, knobs)
@@ -105,6 +131,48 @@ class Graphed:
             return recording(batch, knobs)
         self._seen.add(form)
         return self.learner.step(batch, knobs)
+
+
+class Compiled:
+    """Another engine's steps, of a learner whose objective is compiled at the first of a form."""
+
+    def __init__(self, inner: Engine, objective: CompiledObjective) -> None:
+        self.inner, self.objective = inner, objective
+        self._seen: set[Hashable] = set()
+
+    @property
+    def name(self) -> str:
+        return COMPILED if self.inner.name == EAGER else f"{COMPILED}, {self.inner.name}"
+
+    @property
+    def why(self) -> str:
+        return self.inner.why
+
+    @property
+    def is_recorded(self) -> bool:
+        return self.inner.is_recorded
+
+    def compiles(self, batch: Batch, knobs: Knobs) -> bool:
+        return _form(batch, knobs) not in self._seen
+
+    def is_due(self, batch: Batch, knobs: Knobs) -> bool:
+        return self.inner.is_due(batch, knobs)
+
+    def prepare(self, batch: Batch, knobs: Knobs) -> Mapping[str, Any]:
+        return {**self.inner.prepare(batch, knobs), "engine": self.name}
+
+    def step(self, batch: Batch, knobs: Knobs) -> Metrics:
+        """Raises:
+        EnvironmentProblem: nothing was compiled, for the learner takes its loss another way.
+        """
+        self._seen.add(_form(batch, knobs))
+        metrics = self.inner.step(batch, knobs)
+        if not self.objective.models:
+            raise EnvironmentProblem(
+                "there is nothing to compile: the learner calls no whole objective",
+                hint="runtime.engine=auto",
+            )
+        return metrics
 
 
 class Unrecordable(Exception):
@@ -146,14 +214,28 @@ class _Step:
 
 
 def engine_of(
-    name: EngineName, learner: Learner, parameters: Iterable[nn.Parameter], device: torch.device
+    name: EngineName,
+    learner: Learner,
+    objective: Objective,
+    parameters: Iterable[nn.Parameter],
+    device: torch.device,
 ) -> Engine:
     """The engine that a recipe asks for.
+
+    Args:
+        objective: the learner's, compiled if the engine is to be.
 
     Raises:
         EnvironmentProblem: it needs another device or learner.
     """
     require_engine(name, device)
+    launching = _launching(name, learner, parameters, device)
+    return Compiled(launching, objective) if isinstance(objective, CompiledObjective) else launching
+
+
+def _launching(
+    name: EngineName, learner: Learner, parameters: Iterable[nn.Parameter], device: torch.device
+) -> Engine:
     if device.type != "cuda" or name == "eager":
         return Eager(learner)
     if learner.capture == "chunks":

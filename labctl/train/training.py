@@ -24,6 +24,7 @@ from . import checkpoint
 from .assembly import Assembly
 from .average import Average
 from .clock import Clock
+from .compiled import CompiledObjective
 from .engine import engine_of
 from .evaluation import Evaluation, evaluate
 from .lane import Lane
@@ -86,10 +87,11 @@ class Training:
         self.model = assembly.model(device, self.arithmetic.dtype)
         self.objective = assembly.objective()
         self.optimizer = assembly.optimizer(self.model, device)
-        self.learner = assembly.learner(self.model, self.objective, self.optimizer, self.arithmetic)
-        self.engine = engine_of(
-            self.plan.runtime.engine, self.learner, self.model.parameters(), device
-        )
+        engine, objective = self.plan.runtime.engine, self.objective
+        if engine == "compiled":
+            objective = CompiledObjective.wrapping(objective)
+        self.learner = assembly.learner(self.model, objective, self.optimizer, self.arithmetic)
+        self.engine = engine_of(engine, self.learner, objective, self.model.parameters(), device)
         self.board = assembly.board(device, self.arithmetic.dtype)
         self.splits = assembly.splits(device)
         self.supply = Supply(self.splits["train"], self.work, self.arithmetic.dtype)
@@ -149,8 +151,21 @@ class Training:
             batch, knobs = self.supply.at(self.step), self.board.at(self.step)
             seed_global(self.work.seed, "dropout", self.step)
         self._prepare(batch, knobs)
+        if self.engine.compiles(batch, knobs):
+            self._compile(batch, knobs)
+            return
         with self.clock.running():
             self._count(self.engine.step(batch, knobs))
+
+    def _compile(self, batch: Batch, knobs: Knobs) -> None:
+        """A step that is the first of its form; not on the steps' time."""
+        self._settle()
+        began = time.perf_counter()
+        self._count(self.engine.step(batch, knobs))
+        self._wait()
+        self.window.is_timed = False
+        seconds = time.perf_counter() - began
+        self.journal.record("engine", self.step, engine=self.engine.name, seconds=seconds)
 
     def _prepare(self, batch: Batch, knobs: Knobs) -> None:
         """What the engine does before such a step for the first time; not on the steps' time."""
@@ -263,9 +278,12 @@ class Training:
     def _settle(self) -> None:
         """Let the device finish the steps it was given, on their time: what follows is not
         training."""
+        with self.clock.running():
+            self._wait()
+
+    def _wait(self) -> None:
         if self.device.type == "cuda":
-            with self.clock.running():
-                torch.cuda.synchronize(self.device)
+            torch.cuda.synchronize(self.device)
 
     @property
     def seconds_per_step(self) -> float | None:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from labctl.data.examples import Batch
 from labctl.errors import EnvironmentProblem
 from labctl.train.engine import Eager, Graphed, engine_of
-from labctl.train.learner import Knobs, Metrics
+from labctl.train.learner import Knobs, Metrics, Objective
 
 Capture = Literal["whole", "chunks", "never"]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+NOTHING = Objective({})
 
 
 class Regression:
@@ -83,23 +84,23 @@ def trained(subject: Regression, engine: Any, steps: int = 10) -> list[dict[str,
 def test_the_engine_that_was_asked_for(
     name: Any, capture: Capture, device: torch.device, found: str, why: str
 ) -> None:
-    engine = engine_of(name, Regression(capture=capture), [], device)
+    engine = engine_of(name, Regression(capture=capture), NOTHING, [], device)
     assert isinstance(engine, Eager)
     assert (engine.name, engine.why) == (found, why)
 
 
 def test_what_cannot_be_had_is_refused() -> None:
     with pytest.raises(EnvironmentProblem, match="graphed needs CUDA; this is cpu"):
-        engine_of("graphed", Regression(), [], CPU)
+        engine_of("graphed", Regression(), NOTHING, [], CPU)
     with pytest.raises(EnvironmentProblem, match="not to be recorded"):
-        engine_of("graphed", Regression(capture="never"), [], CUDA)
+        engine_of("graphed", Regression(capture="never"), NOTHING, [], CUDA)
 
 
 @pytest.mark.gpu
 def test_a_recording_trains_bit_for_bit_as_written() -> None:
     """Knobs that move, one of them structural, dropout, momentum and a counter."""
     one, other = Regression(CUDA), Regression(CUDA)
-    engine = engine_of("auto", other, other.model.parameters(), CUDA)
+    engine = engine_of("auto", other, NOTHING, other.model.parameters(), CUDA)
     assert isinstance(engine, Graphed)
     assert trained(one, Eager(one)) == trained(other, engine)
     assert (engine.name, engine.why) == ("graphed", "")
@@ -121,7 +122,7 @@ def test_what_cannot_be_recorded_goes_on_as_written(
 ) -> None:
     one, other = Regression(CUDA), Regression(CUDA)
     one.spoil = other.spoil = spoil
-    engine = engine_of("auto", other, other.model.parameters(), CUDA)
+    engine = engine_of("auto", other, NOTHING, other.model.parameters(), CUDA)
     written, drawn = trained(one, Eager(one), 2), torch.default_generator.get_state()
     assert trained(other, engine, 2) == written
     assert torch.equal(torch.default_generator.get_state(), drawn), "it drew what the other drew"

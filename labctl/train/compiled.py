@@ -1,0 +1,56 @@
+"""Objectives whose forward pass, losses and gradients are fused into few kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from labctl.data.examples import Batch
+from labctl.errors import EnvironmentProblem
+
+from .learner import Knobs, Metrics, Objective
+
+FORMS = 256
+"""Forms of one objective, over all runs of a process, that are compiled before labctl gives up."""
+
+Whole = Callable[[nn.Module, Batch, Knobs], tuple[Tensor, Metrics]]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledObjective(Objective):
+    """An objective that `torch.compile` (Ansel et al. 2024) makes one graph of, with its model.
+
+    It is compiled when it is first called with shapes and structural knobs that are new; models of
+    one architecture share what was compiled. Sums are taken in another order than by the kernels of
+    single operators, and random numbers are drawn differently: the same mathematics, other last
+    bits and other dropout masks.
+    """
+
+    whole: Whole
+    models: set[type[nn.Module]] = field(default_factory=set)
+    """What it was called with so far."""
+
+    @classmethod
+    def wrapping(cls, objective: Objective) -> CompiledObjective:
+        torch._dynamo.config.recompile_limit = FORMS
+        torch._dynamo.config.accumulated_recompile_limit = FORMS
+        whole: Whole = torch.compile(objective.__call__, fullgraph=True, dynamic=False)
+        return cls(objective.terms, whole)
+
+    def __call__(self, model: nn.Module, batch: Batch, knobs: Knobs) -> tuple[Tensor, Metrics]:
+        """Raises:
+        EnvironmentProblem: the model does something that cannot be compiled, or this machine lacks
+            a compiler.
+        """
+        self.models.add(type(model))
+        try:
+            return self.whole(model, batch, knobs)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            why = next(line for line in str(error).splitlines() if line.strip())
+            raise EnvironmentProblem(
+                f"{type(model).__name__} cannot be compiled: {why.strip()}",
+                hint="runtime.engine=auto; the log has all that the compiler said",
+            ) from error
