@@ -102,23 +102,27 @@ def test_a_learner_that_calls_no_objective_has_nothing_to_compile() -> None:
 
 @pytest.mark.slow
 @needs_compiler
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_a_compiled_run_is_the_run_and_says_when_it_compiled(
-    make_lab: Callable[[str], Any],
+    make_lab: Callable[[str], Any], device: str
 ) -> None:
     """Without dropout, whose masks are drawn differently; the time to compile is no step's."""
     found: dict[str, Run] = {}
     for engine in ("eager", "compiled"):
         lab = make_lab(engine)
-        options = (f"runtime.engine={engine}", "seeds=1", "batch_size=64", "data.val=1200",
-                   "schedules.token_drop=0", "runtime.log_every=3step", "model.dropout=0", "model.drop_path=0")  # fmt: skip
+        options = (f"runtime.engine={engine}", f"runtime.device={device}", "seeds=1",
+                   "batch_size=64", "data.val=1200", "schedules.token_drop=0",
+                   "runtime.log_every=3step", "model.dropout=0", "model.drop_path=0")  # fmt: skip
         (found[engine],) = lab.train_here("tiny", *options)
     assert all(run.status is Status.DONE for run in found.values())
     eager, compiled = (run.journal for run in found.values())
     assert set(eager.curves) == set(compiled.curves)
     for step, loss in eager.curves["train/loss"].items():
-        assert compiled.curves["train/loss"][step] == pytest.approx(loss, rel=1e-4), step
-    (noted,) = compiled.of("engine")
-    assert noted.step == 1 and noted.fields["seconds"] > 0.1
+        assert compiled.curves["train/loss"][step] == pytest.approx(loss, rel=1e-3), step
+    first, *others = compiled.of("engine")
+    assert first.step == 1 and first.fields["seconds"] > 0.1
+    name = "compiled" if device == "cpu" else "compiled, graphed"
+    assert first.fields["engine"] == name and len(others) == (device == "cuda")
     windows = [r.fields for r in compiled.of("metrics") if "steps" in r.fields]
     assert "seconds" not in windows[0] and all("seconds" in fields for fields in windows[1:])
-    assert [c.engine for c in result_of(found["compiled"]).conditions] == ["compiled"]
+    assert [c.engine for c in result_of(found["compiled"]).conditions] == [name]
