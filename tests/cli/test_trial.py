@@ -51,6 +51,7 @@ def test_a_project_that_is_not_there_is_no_empty_one(lab: Any) -> None:
     assert code == 2 and "does not exist" in output
 
 
+@pytest.mark.slow
 def test_a_device_that_is_missing_is_said_before_anything_starts(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,6 +70,7 @@ def test_a_device_that_is_missing_is_said_before_anything_starts(
     require_device([])
 
 
+@pytest.mark.slow
 def test_the_same_work_under_two_names_is_trained_once_and_said(lab: Any) -> None:
     lab.write("twin", (lab.root / "recipes/tiny.yaml").read_text())
     code, output = lab.labctl(

@@ -62,6 +62,7 @@ def quick(lab: Any) -> Any:
     return lab
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     quick: Any, make_lab: Callable[[str], Any]
 ) -> None:
@@ -92,6 +93,7 @@ def test_without_a_usable_checkpoint_the_run_says_how_to_begin_again(quick: Any,
     assert "truncated" in (run.end or {})["message"]
 
 
+@pytest.mark.slow
 def test_a_journal_cut_short_by_a_crash_is_no_damage(quick: Any) -> None:
     run = begun(quick)
     path = segments(run.folder)[0]
@@ -117,6 +119,7 @@ def test_a_damaged_line_is_named_and_the_rest_is_read(quick: Any) -> None:
     assert run.journal.curves
 
 
+@pytest.mark.slow
 def test_a_full_disk_fails_the_run_with_a_way_out_and_keeps_what_is_there(quick: Any) -> None:
     run = begun(quick)
     before = run.checkpoint_path.read_bytes()
@@ -152,6 +155,7 @@ def test_divergence_is_an_answer_and_is_not_tried_again(quick: Any) -> None:
     assert all(json.loads(line) for line in text.splitlines())
 
 
+@pytest.mark.slow
 def test_a_measurement_asked_for_later_needs_no_training(quick: Any) -> None:
     run = quick.train_here("tiny", "seeds=[1]")[0]
     weights, attempts = run.weights_path.read_bytes(), run.journal.attempts
@@ -182,6 +186,7 @@ seeds: [0]
 """
 
 
+@pytest.mark.slow
 def test_a_measurement_that_is_asked_something_else_is_taken_again(lab: Any) -> None:
     """What it found before gives way: no figure stands for a question that it was not asked."""
     lab.write("rests", RESTS)
@@ -289,6 +294,7 @@ def test_restart_sets_an_unfinished_run_aside(quick: Any) -> None:
     assert len(aside) == 1 and segments(aside[0])
 
 
+@pytest.mark.slow
 def test_code_edited_while_runs_wait_changes_nothing(quick: Any, tmp_path: Path) -> None:
     run = begun(quick)
     snapshot = run.source_path / "ctd_vit"

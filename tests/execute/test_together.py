@@ -86,6 +86,7 @@ def test_one_that_diverges_leaves_the_other_undisturbed(make_lab: Callable[[str]
     assert "seconds" in last and result_of(runs[0]).conditions[0].replicas == 1
 
 
+@pytest.mark.slow
 def test_one_that_finds_no_memory_beside_the_others_waits_for_them(
     make_lab: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +147,7 @@ def test_one_that_outgrows_the_memory_beside_others_waits_for_them(
     assert_same(runs[0], make_lab("alone").train_here("tiny", "seeds=[0]", *SHORT)[0])
 
 
+@pytest.mark.slow
 def test_what_has_ended_gives_its_memory_back_before_the_next_begins(
     make_lab: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +164,7 @@ def test_what_has_ended_gives_its_memory_back_before_the_next_begins(
     assert alive == [0, 0, 0]
 
 
+@pytest.mark.slow
 def test_each_measures_by_its_own_code(make_lab: Callable[[str], Any]) -> None:
     """Plugins import what they measure with when they measure; the other's has the same name."""
     runs = prepared(make_lab("lab"), "seeds=2", *SHORT, "measure.attention_maps.images=8")

@@ -48,6 +48,7 @@ def test_a_rule_over_a_metric_that_never_came_is_said(lab: Any) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_resumed_run_remembers_what_its_rules_have_seen(lab: Any) -> None:
     jobs = lab.jobs("tiny", RULE)
     (run, _) = lab.runs("tiny", RULE)

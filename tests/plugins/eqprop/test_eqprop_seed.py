@@ -255,6 +255,7 @@ def test_proxy_is_the_true_update_shrunk_by_half_the_size_of_the_state(
     torch.testing.assert_close(proxy, true * 2 / (1 * 6 * 16), rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_vector_field_as_it_was_written_ascends_the_loss(
     seed_model: Make, seed_learner: Make
 ) -> None:
