@@ -70,7 +70,7 @@ def print_plan(project: Project, recipe: Recipe, plans: tuple[Plan, ...]) -> Non
     console.print(
         f"  {work.architecture.name} on {work.data.name}: {work.steps:,} steps = "
         f"{epochs:g} epochs of "
-        f"{work.steps_per_epoch} x {work.batch_size}, {work.numerics.precision}"
+        f"{work.steps_per_epoch} x {work.batch_size}, {work.numerics}"
     )
     table = _table("knob", "kind", "over training", "value from step")
     for sketch in sketches(recipe, plans[0]):

@@ -205,6 +205,8 @@ class Attempt:
         except Halted as error:
             self._end(Status.HALTED, error.message)
         except LabctlError as error:
+            if error.__cause__ is not None:
+                traceback.print_exc()
             print(error, file=sys.stderr)
             self._end(Status.FAILED, str(error), code=error.exit_code)
         except torch.cuda.OutOfMemoryError as error:

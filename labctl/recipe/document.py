@@ -107,6 +107,13 @@ class Numerics(Config):
 
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
     """`fp32` is IEEE single throughout; `bf16` is autocast over fp32 weights; `tf32` needs CUDA."""
+    compiled: bool = Field(default=False, exclude_if=lambda compiled: not compiled)
+    """Fuse model and loss into few kernels with torch.compile, anew for each value that structural
+    knobs take: other last bits and dropout masks. Seeds that share a worker share what was
+    compiled."""
+
+    def __str__(self) -> str:
+        return f"{self.precision}, compiled" if self.compiled else self.precision
 
 
 class Evaluate(Config):
@@ -126,7 +133,7 @@ class Ema(Config):
     decay: float = Field(default=0.999, gt=0, lt=1)
 
 
-EngineName = Literal["auto", "eager", "graphed", "compiled"]
+EngineName = Literal["auto", "eager", "graphed"]
 
 
 class Runtime(Config):
@@ -139,8 +146,7 @@ class Runtime(Config):
     """Longest time between checkpoints."""
     engine: EngineName = "auto"
     """How a step is carried out: kernel by kernel (`eager`), or recorded once as a CUDA graph and
-    replayed (`graphed`); `auto` records on CUDA what can be recorded. Results are the same.
-    `compiled` fuses kernels first, which changes the last bits and the masks of dropout."""
+    replayed (`graphed`); `auto` records on CUDA what can be recorded. Results are the same."""
 
 
 class Sourced(Config):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
 from labctl.data.examples import Batch
 from labctl.errors import EnvironmentProblem
@@ -14,7 +15,7 @@ from labctl.errors import EnvironmentProblem
 from .learner import Knobs, Metrics, Objective
 
 FORMS = 256
-"""Forms of one objective, over all runs of a process, that are compiled before labctl gives up."""
+"""Forms of all objectives and models in a process that are compiled before labctl gives up."""
 
 Whole = Callable[[nn.Module, Batch, Knobs], tuple[Tensor, Metrics]]
 
@@ -23,10 +24,10 @@ Whole = Callable[[nn.Module, Batch, Knobs], tuple[Tensor, Metrics]]
 class CompiledObjective(Objective):
     """An objective that `torch.compile` (Ansel et al. 2024) makes one graph of, with its model.
 
-    It is compiled when it is first called with shapes and structural knobs that are new; models of
-    one architecture share what was compiled. Sums are taken in another order than by the kernels of
-    single operators, and random numbers are drawn differently: the same mathematics, other last
-    bits and other dropout masks.
+    It is compiled when it is first called with shapes and structural knobs that are new, which
+    takes from seconds to minutes; models of one architecture share what was compiled. Sums are
+    taken in another order than by the kernels of single operators, and random numbers are drawn
+    differently: the same mathematics, other last bits and other dropout masks.
     """
 
     whole: Whole
@@ -48,9 +49,24 @@ class CompiledObjective(Objective):
         self.models.add(type(model))
         try:
             return self.whole(model, batch, knobs)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            why = next(line for line in str(error).splitlines() if line.strip())
+        except FailOnRecompileLimitHit as error:
             raise EnvironmentProblem(
-                f"{type(model).__name__} cannot be compiled: {why.strip()}",
-                hint="runtime.engine=auto; the log has all that the compiler said",
+                f"more than {FORMS} forms of steps to compile in one process",
+                hint="let structural knobs take fewer values, or --together off",
             ) from error
+        except TorchDynamoException as error:
+            raise EnvironmentProblem(
+                f"{type(model).__name__} cannot be compiled: {_reason(error)}",
+                hint="numerics.compiled=false shows whether it runs as it is written; the log has "
+                "all that the compiler said",
+            ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What the compiler found, and the error beneath it, if there was one."""
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    lines = [next((line for line in str(one).splitlines() if line.strip()), "") for one in causes]
+    first, last = lines[0].strip(), lines[-1].strip()
+    return first if last == first else f"{first} ({type(causes[-1]).__name__}: {last})"

@@ -136,8 +136,8 @@ class Graphed:
 class Compiled:
     """Another engine's steps, of a learner whose objective is compiled at the first of a form."""
 
-    def __init__(self, inner: Engine, objective: CompiledObjective) -> None:
-        self.inner, self.objective = inner, objective
+    def __init__(self, inner: Engine, learner: Learner, objective: CompiledObjective) -> None:
+        self.inner, self.learner, self.objective = inner, learner, objective
         self._seen: set[Hashable] = set()
 
     @property
@@ -169,8 +169,9 @@ class Compiled:
         metrics = self.inner.step(batch, knobs)
         if not self.objective.models:
             raise EnvironmentProblem(
-                "there is nothing to compile: the learner calls no whole objective",
-                hint="runtime.engine=auto",
+                f"nothing was compiled: {type(self.learner).__name__} does not call the objective "
+                "that it was given",
+                hint="numerics.compiled=false",
             )
         return metrics
 
@@ -230,7 +231,9 @@ def engine_of(
     """
     require_engine(name, device)
     launching = _launching(name, learner, parameters, device)
-    return Compiled(launching, objective) if isinstance(objective, CompiledObjective) else launching
+    if isinstance(objective, CompiledObjective):
+        return Compiled(launching, learner, objective)
+    return launching
 
 
 def _launching(

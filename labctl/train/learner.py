@@ -91,6 +91,7 @@ class LearnerParts:
 
     model: nn.Module
     objective: Objective
+    """To be called with the model; where numerics are `compiled`, this very one is."""
     optimizer: torch.optim.Optimizer
     set_lr: Any
     """`set_lr(lr)` puts a 0-d tensor into every parameter group, times the group's scale."""

@@ -88,7 +88,7 @@ class Training:
         self.objective = assembly.objective()
         self.optimizer = assembly.optimizer(self.model, device)
         engine, objective = self.plan.runtime.engine, self.objective
-        if engine == "compiled":
+        if self.work.numerics.compiled:
             objective = CompiledObjective.wrapping(objective)
         self.learner = assembly.learner(self.model, objective, self.optimizer, self.arithmetic)
         self.engine = engine_of(engine, self.learner, objective, self.model.parameters(), device)
@@ -160,10 +160,11 @@ class Training:
     def _compile(self, batch: Batch, knobs: Knobs) -> None:
         """A step that is the first of its form; not on the steps' time."""
         self._settle()
+        self.journal.record("compiling", self.step)
         began = time.perf_counter()
         self._count(self.engine.step(batch, knobs))
         self._wait()
-        self.window.is_timed = False
+        self.window.is_typical = False
         seconds = time.perf_counter() - began
         self.journal.record("engine", self.step, engine=self.engine.name, seconds=seconds)
 
@@ -224,10 +225,11 @@ class Training:
             if not isinstance(value, str)
         }
         seconds, steps = self.window.seconds, self.window.steps
-        timing = {"seconds": seconds} if self.window.is_timed else {}
+        timing = {"seconds": seconds} if self.window.is_timed and self.window.is_typical else {}
         together = self.window.replicas
         self.journal.metrics(self.step, values, **timing, steps=steps, replicas=together)
-        self._latest_rate = seconds / steps
+        if self.window.is_typical:
+            self._latest_rate = seconds / steps
         self.window, self.windows = Window(self.clock), self.windows + 1
         if not all(np.isfinite(value) for value in means.values()):
             bad = ", ".join(name for name, value in means.items() if not np.isfinite(value))

@@ -22,6 +22,8 @@ class Window:
         """Most runs that were trained together meanwhile."""
         self.is_timed = True
         """Whether all of its time can be said to be this run's."""
+        self.is_typical = True
+        """Whether its time is that of all of its steps: none of them had to be compiled first."""
         self._clock, self._since, self._before = clock, clock.share, 0.0
 
     @property
@@ -60,6 +62,7 @@ class Window:
             "steps": self.steps,
             "seconds": self.seconds,
             "is_timed": self.is_timed,
+            "is_typical": self.is_typical,
             "replicas": self.replicas,
         }
 
@@ -69,5 +72,6 @@ class Window:
         window._totals = dict(state["totals"])
         window.steps, window._before = state["steps"], state["seconds"]
         window.is_timed = state.get("is_timed", True)
+        window.is_typical = state.get("is_typical", True)
         window.replicas = state.get("replicas", 1)
         return window

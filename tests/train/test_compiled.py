@@ -95,9 +95,30 @@ def test_a_learner_that_calls_no_objective_has_nothing_to_compile() -> None:
         def step(self, batch: Batch, knobs: Knobs) -> Metrics:
             return {}
 
-    engine = Compiled(Eager(Alone()), CompiledObjective.wrapping(CROSS_ENTROPY))  # type: ignore[arg-type]
-    with pytest.raises(EnvironmentProblem, match="nothing to compile"):
+    alone: Any = Alone()
+    engine = Compiled(Eager(alone), alone, CompiledObjective.wrapping(CROSS_ENTROPY))
+    with pytest.raises(EnvironmentProblem, match="nothing was compiled: Alone does not call"):
         engine.step(batch(0), knobs(8))
+
+
+def test_a_compiled_run_is_another_run_and_others_keep_their_keys(lab: Any) -> None:
+    plain, off, on = (
+        lab.jobs("tiny", *options)[0].plan
+        for options in ((), ("numerics.compiled=false",), ("numerics.compiled=true",))
+    )
+    assert plain.key == off.key != on.key and plain.group != on.group
+    assert "compiled" not in plain.work.model_dump()["numerics"]
+    again = type(on).model_validate_json(on.model_dump_json())
+    assert again.work.numerics.compiled
+
+
+def test_an_error_beneath_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Faulty(Cut):
+        def forward(self, inputs: Tensor, knobs: Knobs) -> Tensor:
+            raise ValueError("eight are too many")
+
+    with pytest.raises(EnvironmentProblem, match=r"Faulty cannot .*eight are too many"):
+        CompiledObjective.wrapping(CROSS_ENTROPY)(Faulty(), batch(0), knobs(8))
 
 
 @pytest.mark.slow
@@ -108,12 +129,14 @@ def test_a_compiled_run_is_the_run_and_says_when_it_compiled(
 ) -> None:
     """Without dropout, whose masks are drawn differently; the time to compile is no step's."""
     found: dict[str, Run] = {}
-    for engine in ("eager", "compiled"):
-        lab = make_lab(engine)
-        options = (f"runtime.engine={engine}", f"runtime.device={device}", "seeds=1",
-                   "batch_size=64", "data.val=1200", "schedules.token_drop=0",
-                   "runtime.log_every=3step", "model.dropout=0", "model.drop_path=0")  # fmt: skip
-        (found[engine],) = lab.train_here("tiny", *options)
+    for is_compiled in ("false", "true"):
+        lab = make_lab(is_compiled)
+        options = (
+            f"numerics.compiled={is_compiled}", f"runtime.device={device}", "seeds=1",
+            "batch_size=64", "data.val=1200", "schedules.token_drop=0",
+            "runtime.log_every=3step", "model.dropout=0", "model.drop_path=0",
+        )  # fmt: skip
+        (found[is_compiled],) = lab.train_here("tiny", *options)
     assert all(run.status is Status.DONE for run in found.values())
     eager, compiled = (run.journal for run in found.values())
     assert set(eager.curves) == set(compiled.curves)
@@ -125,4 +148,4 @@ def test_a_compiled_run_is_the_run_and_says_when_it_compiled(
     assert first.fields["engine"] == name and len(others) == (device == "cuda")
     windows = [r.fields for r in compiled.of("metrics") if "steps" in r.fields]
     assert "seconds" not in windows[0] and all("seconds" in fields for fields in windows[1:])
-    assert [c.engine for c in result_of(found["compiled"]).conditions] == [name]
+    assert [c.engine for c in result_of(found["true"]).conditions] == [name]
