@@ -14,6 +14,7 @@ from labctl.recipe.schedule import Schedule
 from labctl.recipe.times import Time
 from labctl.registry.card import (
     Architecture,
+    CostCard,
     Dataset,
     DataSpec,
     Empty,
@@ -69,6 +70,7 @@ __all__ = [
     "Batch",
     "Batches",
     "Config",
+    "CostCard",
     "DataSpec",
     "Dataset",
     "Empty",

@@ -10,6 +10,7 @@ from labctl.data import digits, own, published
 from labctl.recipe import schedule
 from labctl.registry.card import (
     Card,
+    CostCard,
     Dataset,
     DataSpec,
     LearnerCard,
@@ -22,6 +23,9 @@ from labctl.registry.config import Config
 if TYPE_CHECKING:
     import torch
 
+    from labctl.project import Project
+    from labctl.recipe.recipe import Recipe
+    from labctl.registry.registry import Registry
     from labctl.train.learner import Learner, LearnerParts, Term
 
 
@@ -80,6 +84,12 @@ def _cross_entropy(config: CrossEntropyConfig, spec: DataSpec) -> Term:
     return losses.cross_entropy(config, spec)
 
 
+def _executed_flops(recipe: Recipe, project: Project, registry: Registry) -> float:
+    from labctl.train import executed
+
+    return executed.executed_flops(recipe, project, registry)
+
+
 def _published(data: published.Published, summary: str) -> Dataset:
     return Dataset(
         name=data.facts.name,
@@ -131,6 +141,11 @@ _TRAINING: tuple[Card, ...] = (
         summary="over classes or tokens",
         config=CrossEntropyConfig,
         build=_cross_entropy,
+    ),
+    CostCard(
+        name="executed_flops",
+        summary="FLOPs of all training steps, counted from what runs",
+        total=_executed_flops,
     ),
 )
 

@@ -32,12 +32,16 @@ class Project:
         return Path(os.environ.get("LABCTL_RUNS") or self.root / "runs").resolve()
 
     @property
+    def cache(self) -> Path:
+        """The user's, shared by all projects; nothing in it is missed."""
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labctl"
+
+    @property
     def data_roots(self) -> tuple[Path, ...]:
         """Folders searched for data sets, in order: LABCTL_DATA, `data/` here, the user's cache."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         named = os.environ.get("LABCTL_DATA")
         roots = [Path(named)] if named else []
-        return (*roots, self.root / "data", cache / "labctl" / "data")
+        return (*roots, self.root / "data", self.cache / "data")
 
     def shown(self, path: Path) -> str:
         """`path` as the user would type it: relative to the working folder where that is

@@ -24,6 +24,7 @@ _CARDS = {
     "optimizers": "optimizer",
     "schedules": "schedule",
     "measurements": "measurement",
+    "costs": "cost",
 }
 LISTS = ("recipes", "presets", "plugins", *_CARDS, "tables", "sweeps", "runs")
 

@@ -13,6 +13,7 @@ from labctl.execute.duration import lasting
 from labctl.plan.plan import Plan
 from labctl.plan.sketch import realised, sketches
 from labctl.project import Project
+from labctl.recipe.budget import Match
 from labctl.recipe.recipe import Recipe
 from labctl.store.run import Run, run_of
 
@@ -72,6 +73,8 @@ def print_plan(project: Project, recipe: Recipe, plans: tuple[Plan, ...]) -> Non
         f"{epochs:g} epochs of "
         f"{work.steps_per_epoch} x {work.batch_size}, {work.numerics}"
     )
+    if isinstance(recipe.document.budget, Match):
+        console.print(f"  a budget that matches {recipe.document.budget}")
     table = _table("knob", "kind", "over training", "value from step")
     for sketch in sketches(recipe, plans[0]):
         shown = (

@@ -22,6 +22,7 @@ from pydantic import (
 from labctl.registry.config import Config
 
 from .augment import Augment
+from .budget import Budget
 from .predicate import Predicate
 from .times import Interval, Length, Time
 
@@ -258,12 +259,6 @@ Seeds = Annotated[
 ]
 
 
-def _absolute(budget: Time) -> Time:
-    if budget.unit not in ("ep", "step", "tok") or budget.value <= 0:
-        raise ValueError(f"a budget is a positive number of ep, step or tok, not {budget}")
-    return budget
-
-
 class Document(Config):
     """A recipe as written, after `extends`, preset and overrides."""
 
@@ -283,8 +278,9 @@ class Document(Config):
     """What changes the parameters: `{kind: adamw, weight_decay: 0.05}`."""
     batch_size: int = Field(gt=0)
     """Examples per step; an epoch drops the last, incomplete batch."""
-    budget: Annotated[Time, AfterValidator(_absolute)]
-    """How long to train: 50ep, 20000step or 20Mtok."""
+    budget: Budget
+    """How long to train: 50ep, 20000step or 20Mtok; or at the cost of another recipe,
+    `{match: executed_flops, of: RECIPE}`."""
     marks: dict[str, Time] = {}
     """Named moments that schedules refer to."""
     schedules: dict[str, ScheduleEntry]

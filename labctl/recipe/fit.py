@@ -69,9 +69,15 @@ def check_augment(check: Check, augment: Augment, spec: DataSpec) -> None:
         check.report(("data", "augment", "policy"), message, "remove policy")
 
 
-def clock_of(check: Check, document: Document, spec: DataSpec) -> Clock | None:
-    """The budget in steps; None after reporting why there is none."""
-    if any(check.is_faulty(*steps) for steps in (("data", "val"), ("batch_size",), ("budget",))):
+def clock_of(check: Check, document: Document, spec: DataSpec, budget: Time | None) -> Clock | None:
+    """The budget in steps; None after reporting why there is none.
+
+    Args:
+        budget: what the document's comes to; None if that was reported to be faulty.
+    """
+    if budget is None or any(
+        check.is_faulty(*steps) for steps in (("data", "val"), ("batch_size",), ("budget",))
+    ):
         return None
     total, val, size = spec.sizes["train"], document.data.val, document.batch_size
     left = total - val
@@ -86,7 +92,7 @@ def clock_of(check: Check, document: Document, spec: DataSpec) -> Clock | None:
     tokens = spec.tokens_per_item
     epoch = Clock(0, left // size, tokens * size if tokens else None)
     try:
-        steps = round(epoch.step(document.budget))
+        steps = round(epoch.step(budget))
     except ValueError as error:
         check.report(("budget",), f"budget: {error}")
         return None

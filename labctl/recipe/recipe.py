@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from labctl.errors import RecipeError
+from labctl.errors import RecipeError, UsageError
 from labctl.project import Project
-from labctl.registry.card import DataSpec, Knob, Places
+from labctl.registry.card import CostCard, DataSpec, Knob, Places
+from labctl.registry.guard import guarded
 from labctl.registry.registry import Registry
 
 from . import catalogue, fit
+from .budget import Budget, Match, nearest_steps
 from .check import Check
 from .document import Document
 from .schedule import Schedule
@@ -24,6 +26,8 @@ from .source import Node, Steps
 from .times import Clock, Time
 
 __all__ = ["Recipe", "Selected", "load"]
+
+_BUDGET: TypeAdapter[Time | Match] = TypeAdapter(Budget)
 
 _STAND_INS: dict[str, Any] = {
     "data": {"name": UNNAMED},
@@ -84,7 +88,78 @@ def load(
         RecipeError: with every problem of the recipe, each with file, line and column.
     """
     file = catalogue.located(project, name)
-    whole = catalogue.resolved(project, file, preset, overrides)
+    return _loaded(_Reading(project, registry, file, preset, overrides))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A recipe that is being read, and those that wait for it: their budgets match its cost."""
+
+    project: Project
+    registry: Registry
+    file: catalogue.RecipeFile
+    preset: str | None
+    overrides: tuple[str, ...] = ()
+    waiting: tuple[_Reading, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """`name`, or `name@preset`."""
+        return f"{self.file.name}@{self.preset}" if self.preset else self.file.name
+
+    def other(self, name: str) -> _Reading:
+        """The recipe whose cost this one matches: with this one's preset, if it has that.
+
+        Raises:
+            UsageError: there is none.
+            RecipeError: it waits for this one, or cannot be read.
+        """
+        name, _, preset = name.partition("@")
+        file = catalogue.located(self.project, name)
+        if not preset and self.preset in catalogue.presets_of(self.project, file):
+            preset = self.preset or ""
+        waiting = (*self.waiting, self)
+        found = replace(self, file=file, preset=preset or None, overrides=(), waiting=waiting)
+        labels = [one.label for one in (*waiting, found)]
+        if found.label in labels[:-1]:
+            message = f"budgets that match each other in a circle: {' -> '.join(labels)}"
+            raise RecipeError(message, hint="give one of them a length, such as 50ep")
+        return found
+
+
+def _loaded(reading: _Reading) -> Recipe:
+    recipe = _read(reading)
+    match = recipe.document.budget
+    if not isinstance(match, Match):
+        return recipe
+    target = _cost(reading, match, _loaded(reading.other(match.of)))
+    try:
+        steps = nearest_steps(
+            target, lambda steps: _cost(reading, match, _read(reading, steps)), recipe.clock.steps
+        )
+    except ValueError as error:
+        where, hint = str(recipe.tree.place(("budget",))), "give a length, such as 50ep"
+        raise RecipeError(
+            f"budget: {match} has no match: {error}", where=where, hint=hint
+        ) from None
+    return _read(reading, steps)
+
+
+def _cost(reading: _Reading, match: Match, recipe: Recipe) -> float:
+    card, _ = reading.registry.find(CostCard, match.match)
+    with guarded(f"total() of cost {match.match!r}"):
+        return card.total(recipe, reading.project, reading.registry)
+
+
+def _read(reading: _Reading, steps: int | None = None) -> Recipe:
+    """The recipe, checked.
+
+    Args:
+        steps: how long it is to train, where its budget matches another's; as long as that one if
+            not given.
+    """
+    project, registry = reading.project, reading.registry
+    whole = catalogue.resolved(project, reading.file, reading.preset, reading.overrides)
     check = Check(whole.tree)
     document = _document(check)
     selection = Selection(check, registry, document)
@@ -94,7 +169,7 @@ def load(
     if spec is not None:
         fit.check_model(check, selection.architecture, spec)
         fit.check_augment(check, document.data.augment, spec)
-        clock = fit.clock_of(check, document, spec)
+        clock = fit.clock_of(check, document, spec, _length(check, reading, document, steps))
         knobs = fit.knobs_of(check, selection.with_knobs, spec)
     if clock is not None:
         fit.check_times(check, document, clock)
@@ -107,9 +182,9 @@ def load(
         raise RecipeError(check.in_order)
     assert spec is not None and clock is not None and knobs is not None
     return Recipe(
-        name=file.name,
-        path=file.path,
-        preset=preset,
+        name=reading.file.name,
+        path=reading.file.path,
+        preset=reading.preset,
         tree=whole.tree,
         document=document,
         architecture=_found(selection.architecture),
@@ -129,6 +204,28 @@ def load(
     )
 
 
+def _length(check: Check, reading: _Reading, document: Document, steps: int | None) -> Time | None:
+    """The budget as a length of time; None after reporting why there is none."""
+    budget = document.budget
+    if isinstance(budget, Time):
+        return budget
+    if steps is None:
+        try:
+            steps = _loaded(reading.other(budget.of)).clock.steps
+        except RecipeError as error:
+            first = error.problems[0]
+            others = len(error.problems) - 1
+            more = f" ({others} more)" if others else ""
+            where = f"{first.where}: " if first.where else ""
+            message = f"budget.of: {budget.of}: {where}{first.message}{more}"
+            check.report(("budget", "of"), message, first.hint)
+            return None
+        except UsageError as error:
+            check.report(("budget", "of"), f"budget.of: {error.message}", error.hint)
+            return None
+    return Time(float(steps), "step")
+
+
 def _found(part: Selected | None) -> Selected:
     assert part is not None, "a part that is not found is a problem that was reported"
     return part
@@ -138,7 +235,7 @@ def _budget(tree: Node) -> str:
     """The budget that a tree names; empty if none, or none that can be read."""
     budget = tree.get("budget")
     try:
-        return str(Time.parse(budget.value)) if budget else ""
+        return str(_BUDGET.validate_python(budget.plain(), by_alias=True)) if budget else ""
     except ValueError:  # a preset or an override has replaced it
         return ""
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from labctl.registry.card import (
     Architecture,
     Card,
+    CostCard,
     Dataset,
     LearnerCard,
     LossTerm,
@@ -21,6 +22,7 @@ from labctl.registry.card import (
 from labctl.registry.guard import guarded
 from labctl.registry.registry import Loaded, Registry
 
+from .budget import Match
 from .check import Check
 from .document import Block, Document, ScheduleBlock
 from .schedule import Constant, Schedule
@@ -82,6 +84,12 @@ class Selection:
             )
             for name, block in document.measure.items()
         }
+        budget = document.budget
+        self.cost = (
+            self._card(CostCard, budget.match, {}, ("budget",), ("budget", CostCard.field))
+            if isinstance(budget, Match)
+            else None
+        )
         self.schedules = {
             knob: self._schedule(entry, ("schedules", knob))
             for knob, entry in document.schedules.items()

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
     from labctl.data.examples import Examples
     from labctl.measure.measurement import MeasureContext
+    from labctl.project import Project
+    from labctl.recipe.recipe import Recipe
     from labctl.train.learner import Learner, LearnerParts, Term
+
+    from .registry import Registry
 
 KnobValue = float | int | str
 """Where a knob stands."""
@@ -239,6 +243,21 @@ class MeasurementCard(Card):
     """Architectures that the measurement knows how to open; empty for all."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostCard(Card):
+    """What one run of a recipe costs, for budgets that match another recipe's.
+
+    `total(recipe, project, registry)` is about proportional to the recipe's steps. The card has no
+    options.
+    """
+
+    kind: ClassVar[str] = "cost"
+    field: ClassVar[str] = "match"
+
+    total: Callable[[Recipe, Project, Registry], float]
+
+
 KINDS: tuple[type[Card], ...] = (
     Architecture, Dataset, LearnerCard, LossTerm, OptimizerCard, ScheduleCard, MeasurementCard,
+    CostCard,
 )  # fmt: skip

@@ -40,7 +40,7 @@ def ledger(assembly: Assembly) -> dict[str, Any]:
     for phase in work.phases():
         name = json.dumps(phase.structural, sort_keys=True)
         if name not in counted:
-            counted[name] = step_flops(_step(assembly, phase))
+            counted[name] = count_of(assembly, phase)
         step = counted[name]
         phases.append(
             {**phase.model_dump(), "step_flops": step.flops, "counted_on": step.device,
@@ -57,6 +57,11 @@ def ledger(assembly: Assembly) -> dict[str, Any]:
         "train_flops": sum(p["step_flops"] * (p["end"] - p["start"]) for p in phases),
         "uncounted": sorted({name for p in phases for name in p["uncounted"]}),
     }
+
+
+def count_of(assembly: Assembly, phase: Phase) -> StepCount:
+    """FLOPs of one learner step of a phase."""
+    return step_flops(_step(assembly, phase))
 
 
 def write_ledger(run: Run, assembly: Assembly) -> None:

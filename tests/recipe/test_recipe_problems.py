@@ -603,12 +603,12 @@ LR\n  heat: {kind: phases, phases: [{until: 50%, schedule: 1}]}
 
 width: 8
 width: 13
-toy/__init__.py:41: the check of model by ToyConfig failed: ZeroDivisionError: thirteen
+toy/__init__.py:42: the check of model by ToyConfig failed: ZeroDivisionError: thirteen
 a fault of the plugin
 
 width: 8
 width: 26
-toy/__init__.py:49: knobs() of architecture 'toy' failed: KeyError
+toy/__init__.py:50: knobs() of architecture 'toy' failed: KeyError
 a fault of the plugin
 
 width: 8, heads: 2

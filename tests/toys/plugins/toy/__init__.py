@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from labctl.api import (
     Architecture,
     Config,
+    CostCard,
     Dataset,
     DataSpec,
     Knob,
@@ -113,6 +114,15 @@ class BounceConfig(Schedule):
         return self.peak / (1 + abs(step - self.middle.value))
 
 
+def width_of(recipe: Any) -> float:
+    width: float = recipe.architecture.config.width
+    return width
+
+
+def fault_of(recipe: Any, project: Any, registry: Any) -> float:
+    raise ZeroDivisionError("no price")
+
+
 cards = (
     Architecture(
         name="toy", config=ToyConfig, build=nothing, knobs=knobs, realised=realised, fault=fault
@@ -123,4 +133,7 @@ cards = (
     MeasurementCard(name="probe", run=nothing),
     MeasurementCard(name="stranger", run=nothing, only_for=("another",)),
     ScheduleCard(name="bounce", config=BounceConfig),
+    CostCard(name="weights", total=lambda recipe, *_: recipe.clock.steps * width_of(recipe)),
+    CostCard(name="nothing", total=lambda *_: 0.0),
+    CostCard(name="faulty", total=fault_of),
 )
