@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from .affine import centred, normalised, resampled
-from .autoaugment import autoaugmented
 from .decisions import Decisions
+from .operations import operated
 from .transfer import sent
 
 
@@ -33,8 +33,8 @@ def augmented(pixels: Tensor, decisions: Decisions) -> tuple[Tensor, Tensor | No
     geometry = _crop_and_flip(decisions)
     if geometry is not None:
         pixels = resampled(pixels, normalised(geometry, height, width, pixels.device))
-    if decisions.choices is not None:
-        pixels, motion = autoaugmented(pixels, decisions.choices)
+    if decisions.program is not None:
+        pixels, motion = operated(pixels, decisions.program)
         geometry = motion if geometry is None else geometry @ motion
     if geometry is None:
         return pixels, None

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from labctl.recipe.augment import Augment, Erase
 
-from .autoaugment import Choices
+from . import policies
+from .operations import Program
 
 ERASE_TRIES = 10
 
@@ -27,7 +28,7 @@ class Decisions:
     """int64 (B, 2): pixels right and down by which the window of a crop is moved."""
     side: Tensor | None
     """int64 (B,): -1 for a flipped image, else 1."""
-    choices: Choices | None
+    program: Program | None
     """Of the policy."""
     boxes: Tensor | None
     """int64 (B, 4): top, bottom, left, right of what is erased, ends excluded; zeros for none."""
@@ -37,26 +38,25 @@ class Decisions:
         cls, count: int, size: tuple[int, int], augment: Augment, draws: torch.Generator
     ) -> Decisions:
         """For `count` images of `size` (height, width), from a CPU generator."""
-        shift = side = choices = boxes = None
+        shift = side = boxes = None
         if augment.crop:
             most = augment.crop
             shift = torch.randint(-most, most + 1, (2, count), generator=draws).T
         if augment.flip:
             side = 1 - 2 * torch.randint(2, (count,), generator=draws)
-        if augment.policy != "none":
-            choices = Choices.drawn(count, draws)
+        program = policies.drawn(augment, count, size, draws)
         if augment.erase is not None:
             boxes = erase_boxes(count, size, augment.erase, draws)
-        return cls(shift, side, choices, boxes)
+        return cls(shift, side, program, boxes)
 
     @classmethod
     def joined(cls, parts: Sequence[Decisions]) -> Decisions:
         """Those of all samples of several, which were drawn for one configuration."""
-        choices = [part.choices for part in parts if part.choices is not None]
+        programs = [part.program for part in parts if part.program is not None]
         return cls(
             _joined([part.shift for part in parts]),
             _joined([part.side for part in parts]),
-            Choices.joined(choices) if choices else None,
+            Program.joined(programs) if programs else None,
             _joined([part.boxes for part in parts]),
         )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from labctl.registry.config import Config
 
@@ -29,6 +29,9 @@ class Erase(Config):
         return self
 
 
+_RANDAUGMENT = {"operations", "magnitude"}
+
+
 class Augment(Config):
     """Per-sample augmentation of training images: crop, flip, policy, scaling, erase."""
 
@@ -36,8 +39,27 @@ class Augment(Config):
     """Pixels of zero padding on each side before a random crop to the original size."""
     flip: bool = False
     """Left-right flips with probability 1/2."""
-    policy: Literal["none", "autoaugment_cifar10"] = "none"
-    """AutoAugment's CIFAR-10 policy (Cubuk et al. 2018): 25 pairs of operations, nearest
-    neighbour."""
+    policy: Literal["none", "autoaugment_cifar10", "randaugment", "trivialaugment_wide"] = "none"
+    """`autoaugment_cifar10` (Cubuk et al. 2018): one of 25 pairs of operations. `randaugment`
+    (Cubuk et al. 2019): some operations at one level. `trivialaugment_wide` (Mueller & Hutter
+    2021): one operation at any level. As torchvision's, nearest neighbour."""
+    operations: int = Field(default=2, ge=1, le=14)
+    """Of randaugment: how many a sample gets."""
+    magnitude: int = Field(default=9, ge=0, le=30)
+    """Of randaugment: their level."""
     erase: Erase | None = None
     """Random erasing; none if not given."""
+
+    @model_validator(mode="after")
+    def _check_randaugment(self) -> Self:
+        if self.policy != "randaugment":
+            for name in sorted(_RANDAUGMENT & self.model_fields_set):
+                raise ValueError(f"{name} is for policy randaugment, not {self.policy}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_says_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = dump(self)
+        if self.policy == "randaugment":
+            return values
+        return {name: value for name, value in values.items() if name not in _RANDAUGMENT}

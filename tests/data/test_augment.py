@@ -13,11 +13,16 @@ from torch.nn import functional as F
 from torchvision import transforms as tv
 
 from labctl.data.augment import augmented, erased
-from labctl.data.autoaugment import CIFAR10, GEOMETRIC, autoaugmented
 from labctl.data.decisions import Decisions, erase_boxes
+from labctl.data.operations import GEOMETRIC, NOTHING, OPERATIONS, operated
 from labctl.recipe.augment import Augment, Erase
 
 Photos = Callable[..., Tensor]
+POLICIES = {
+    "autoaugment_cifar10": tv.AutoAugment(tv.AutoAugmentPolicy.CIFAR10),
+    "randaugment": tv.RandAugment(),
+    "trivialaugment_wide": tv.TrivialAugmentWide(),
+}
 EVERYTHING = Augment(crop=4, flip=True, policy="autoaugment_cifar10", erase=Erase())
 
 
@@ -89,16 +94,12 @@ def test_geometry_of_the_policy_says_where_pixels_come_from() -> None:
     # The same in parts: crop and flip, then the policy, of which only moves may be looked at.
     many = where.expand(count, -1, -1, -1)
     partly, first = moved(many, Augment(crop=3, flip=True), seeded(3))
-    choices = decided(many, augment, seeded(3)).choices
-    assert choices is not None
-    assert torch.equal(autoaugmented(partly, choices)[0], found)
-    only_moves = torch.zeros(count, dtype=torch.bool)
-    num_moves = torch.zeros(count, dtype=torch.int64)
-    for i, policy in enumerate(choices.policy.tolist()):
-        pair = zip(CIFAR10[policy], choices.chance[i].tolist(), strict=True)
-        done = [name for (name, probability, _), chance in pair if chance < probability]
-        only_moves[i] = all(name in GEOMETRIC for name in done)
-        num_moves[i] = len(done)
+    program = decided(many, augment, seeded(3)).program
+    assert program is not None
+    assert torch.equal(operated(partly, program)[0], found)
+    is_move = program.codes < OPERATIONS.index(GEOMETRIC[-1]) + 1
+    only_moves = (is_move | (program.codes == NOTHING)).all(1)
+    num_moves = (program.codes != NOTHING).sum(1)
     assert torch.equal(
         geometry[only_moves & (num_moves == 0)], first[only_moves & (num_moves == 0)]
     )
@@ -196,7 +197,7 @@ def features(images: Tensor) -> Tensor:
     return torch.cat([values.mean((2, 3)), values.std((2, 3)), rough, zeros], 1)
 
 
-@pytest.mark.parametrize("policy", ["none", "autoaugment_cifar10"])
+@pytest.mark.parametrize("policy", ["none", *POLICIES])
 def test_batches_look_like_those_of_torchvisions_chain(policy: str, photos: Photos) -> None:
     count = 3000
     images = photos(count, 3, 32, 32)
@@ -204,7 +205,7 @@ def test_batches_look_like_those_of_torchvisions_chain(policy: str, photos: Phot
     ours, _ = moved(images, augment, seeded(8))
     chain = [tv.RandomCrop(32, padding=4), tv.RandomHorizontalFlip()]
     if policy != "none":
-        chain.append(tv.AutoAugment(tv.AutoAugmentPolicy.CIFAR10))
+        chain.append(POLICIES[policy])
     with torch.random.fork_rng():
         torch.manual_seed(9)
         theirs = torch.stack([tv.Compose(chain)(image) for image in images])

@@ -1,4 +1,4 @@
-"""The policy against torchvision's own classes and functions, image by image."""
+"""Operations against torchvision's own functions, image by image."""
 
 from __future__ import annotations
 
@@ -8,28 +8,26 @@ from types import ModuleType
 
 import pytest
 import torch
-from scipy import stats
 from torch import Tensor
-from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 from torchvision.transforms import functional as tv
 from torchvision.transforms.v2 import functional as tv2
 
-from labctl.data import autoaugment
 from labctl.data.affine import normalised, resampled
-from labctl.data.autoaugment import CIFAR10, GEOMETRIC, OPERATIONS, PIXELWISE, SIGNED, Choices
+from labctl.data.operations import (
+    GEOMETRIC,
+    OPERATIONS,
+    PIXELWISE,
+    SIGNED,
+    Program,
+    motions,
+    operated,
+)
+from labctl.data.policies import Choices, Reach
 from labctl.errors import RecipeError
 
 Photos = Callable[..., Tensor]
 SHAPES = [(3, 32, 32), (1, 28, 28), (3, 24, 40)]
 CPU = torch.device("cpu")
-
-
-def replayed(image: Tensor, policy: Tensor, chance: Tensor, sign: Tensor) -> Tensor:
-    """torchvision's AutoAugment of one image, told what to draw."""
-    transform = AutoAugment(AutoAugmentPolicy.CIFAR10)
-    transform.get_params = lambda _: (int(policy), chance, sign)
-    after: Tensor = transform(image)
-    return after
 
 
 def motion_by_torchvision(name: str, image: Tensor, magnitude: float) -> Tensor:
@@ -76,37 +74,7 @@ def pixels_by_torchvision(
 
 
 def at_level(name: str, level: int, sign: int, shape: tuple[int, int, int]) -> float:
-    return sign * autoaugment.magnitude_of(name, level, *shape[1:])
-
-
-def test_table_is_torchvisions() -> None:
-    assert tuple(AutoAugment(AutoAugmentPolicy.CIFAR10).policies) == CIFAR10
-
-
-@pytest.mark.parametrize("size", [(32, 32), (28, 28), (24, 40)])
-def test_magnitudes_are_torchvisions(size: tuple[int, int]) -> None:
-    space = AutoAugment(AutoAugmentPolicy.CIFAR10)._augmentation_space(10, size)
-    assert set(space) == set(OPERATIONS)
-    assert {name for name, (_, signed) in space.items() if signed} == SIGNED
-    for name, (magnitudes, _) in space.items():
-        if magnitudes.ndim == 0:
-            assert autoaugment.magnitude_of(name, None, *size) == magnitudes.item()
-        else:
-            ours = [autoaugment.magnitude_of(name, level, *size) for level in range(10)]
-            assert ours == magnitudes.tolist()
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_policy_equals_torchvision_told_to_draw_the_same(
-    shape: tuple[int, int, int], photos: Photos
-) -> None:
-    images = photos(1500, *shape)
-    choices = Choices.drawn(len(images), torch.Generator().manual_seed(1))
-    ours, _ = autoaugment.autoaugmented(images, choices)
-    for i, image in enumerate(images):
-        policy = choices.policy[i]
-        theirs = replayed(image, policy, choices.chance[i], choices.sign[i])
-        assert torch.equal(ours[i], theirs), CIFAR10[int(policy)]
+    return sign * Reach.usual(*shape[1:]).at(name, level, 10)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -118,7 +86,7 @@ def test_motions_equal_torchvisions_affine_at_every_level(
     images = photos(10, *shape)
     magnitudes = [at_level(name, level, sign, shape) for level in range(10)]
     codes = torch.full((10,), OPERATIONS.index(name))
-    motion = autoaugment.motions(codes, torch.tensor(magnitudes), *shape[1:])
+    motion = motions(codes, torch.tensor(magnitudes), *shape[1:])
     ours = resampled(images, normalised(motion, *shape[1:], CPU))
     pairs = zip(images, magnitudes, strict=True)
     theirs = torch.stack([motion_by_torchvision(name, image, amount) for image, amount in pairs])
@@ -176,39 +144,13 @@ def test_blends_take_a_magnitude_for_each_image(photos: Photos) -> None:
             assert torch.equal(operation(images, magnitudes)[2], images[2]), name
 
 
-def test_choices_are_uniform_and_independent() -> None:
-    count = 50_000
-    choices = Choices.drawn(count, torch.Generator().manual_seed(2))
-    assert stats.chisquare(choices.policy.bincount(minlength=25)).pvalue > 1e-3
-    together = choices.policy * 4 + choices.sign[:, 0] * 2 + choices.sign[:, 1]
-    assert stats.chisquare(together.bincount(minlength=100)).pvalue > 1e-3
-    below = choices.chance < torch.tensor([0.3, 0.6])
-    seen = (below[:, 0] * 2 + below[:, 1] + 4 * choices.sign[:, 0]).bincount(minlength=8)
-    expected = torch.tensor([0.7 * 0.4, 0.7 * 0.6, 0.3 * 0.4, 0.3 * 0.6]).repeat(2) / 2 * count
-    assert stats.chisquare(seen, expected, sum_check=False).pvalue > 1e-3
-    for column in choices.chance.unbind(1):
-        assert stats.kstest(column.numpy(), "uniform").pvalue > 1e-3
-
-
-def test_each_of_two_operations_is_done_with_its_own_probability_and_sign() -> None:
-    count, row = 20_000, CIFAR10.index((("TranslateY", 0.9, 9), ("TranslateY", 0.7, 9)))
-    drawn = Choices.drawn(count, torch.Generator().manual_seed(3))
-    choices = Choices(torch.full((count,), row), drawn.chance, drawn.sign)
-    _, motion = autoaugment.autoaugmented(torch.zeros(count, 1, 32, 32, dtype=torch.uint8), choices)
-    # Level 9 is 14 of 32 pixels: both up, one up, none or opposite, one down, both down.
-    seen = (motion[:, 1, 2].long() // 14 + 2).bincount(minlength=5)
-    both, one = 0.9 * 0.7, 0.9 * 0.3 + 0.1 * 0.7
-    expected = torch.tensor([both / 4, one / 2, 0.1 * 0.3 + both / 2, one / 2, both / 4]) * count
-    assert stats.chisquare(seen, expected, sum_check=False).pvalue > 1e-3
-
-
 def test_what_a_sample_gets_does_not_depend_on_its_neighbours(photos: Photos) -> None:
     images = photos(200, 3, 32, 32)
-    choices = Choices.drawn(200, torch.Generator().manual_seed(4))
-    whole, motion = autoaugment.autoaugmented(images, choices)
+    program = Choices.drawn(200, torch.Generator().manual_seed(4)).program(32, 32)
+    whole, motion = operated(images, program)
     some = torch.randperm(200, generator=torch.Generator().manual_seed(5))[:77]
-    part = Choices(choices.policy[some], choices.chance[some], choices.sign[some])
-    found, moved = autoaugment.autoaugmented(images[some], part)
+    part = Program(program.codes[some], program.magnitudes[some])
+    found, moved = operated(images[some], part)
     assert torch.equal(found, whole[some])
     assert torch.equal(moved, motion[some])
 
@@ -217,4 +159,4 @@ def test_what_a_sample_gets_does_not_depend_on_its_neighbours(photos: Photos) ->
 def test_other_numbers_of_channels_are_refused(channels: int) -> None:
     images = torch.zeros(3, channels, 8, 8, dtype=torch.uint8)
     with pytest.raises(RecipeError, match=f"1 or 3 channels, not {channels}"):
-        autoaugment.autoaugmented(images, Choices.drawn(3, torch.Generator()))
+        operated(images, Choices.drawn(3, torch.Generator()).program(8, 8))
