@@ -34,7 +34,8 @@ def render(grid: Grid, form: str) -> str:
 
 
 def terminal(grid: Grid) -> str:
-    """For reading: as wide as the terminal, without colours."""
+    """For reading: as wide as the terminal, without colours; where it has too many columns for
+    that, they are its lines."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -42,18 +43,27 @@ def terminal(grid: Grid) -> str:
 
     width = shutil.get_terminal_size((WIDTH, 24)).columns
     texts = [[_marked(grid, cell) for cell in row.cells] for row in grid.rows]
-    if sum(max(map(len, column)) + 2 for column in zip(*texts, strict=True)) > width:
-        texts = [[_BREAKS.sub("\n", text) for text in row] for row in texts]
+    columns = list(zip((heading.text for heading in grid.headings), *texts, strict=True))
+    are_figures = [heading.is_figure for heading in grid.headings]
+    turned = list(zip(*columns, strict=True))
+    if _narrowest(columns) > width >= _narrowest(turned):
+        columns, are_figures = turned, [False] + [True] * (len(turned) - 1)
+    is_broken = sum(max(map(len, cells)) + 2 for _, *cells in columns) > width
     table = Table(title=Text(grid.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in grid.headings:
-        justify: Literal["left", "right"] = "right" if heading.is_figure else "left"
-        table.add_column(Text(heading.text), justify=justify, overflow="fold")
-    for row in texts:
-        table.add_row(*map(Text, row))
+    for (head, *_), is_figure in zip(columns, are_figures, strict=True):
+        justify: Literal["left", "right"] = "right" if is_figure else "left"
+        table.add_column(Text(head), justify=justify, overflow="fold")
+    for row in list(zip(*columns, strict=True))[1:]:
+        table.add_row(*(Text(_BREAKS.sub("\n", text) if is_broken else text) for text in row))
     printed = io.StringIO()
     console = Console(file=printed, width=width, color_system=None, emoji=False)
     console.print(table, *(Text(line) for line in [*_numbered(grid), *grid.remarks]), sep="\n")
     return "\n".join(line.rstrip() for line in printed.getvalue().splitlines()).rstrip()
+
+
+def _narrowest(columns: Iterable[Iterable[str]]) -> int:
+    """Characters in a line of a table whose words are all whole."""
+    return sum(2 + max(len(word) for text in column for word in text.split()) for column in columns)
 
 
 def markdown(grid: Grid) -> str:

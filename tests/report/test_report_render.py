@@ -218,3 +218,21 @@ def test_footnotes_are_numbered_in_reading_order_and_once() -> None:
     assert grid.notes == ("n1", "n2", "n3")
     assert grid.numbers_of(cells[1]) == [1, 3]
     assert set(FORMATS) == {"terminal", "markdown", "latex", "csv", "json"}
+
+
+def test_a_terminal_turns_a_table_that_has_too_many_columns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [f"quantity {place}" for place in range(20)]
+    headings = (Heading("", is_figure=False), *(Heading(name, is_figure=True) for name in names))
+    cells = (Cell("one row"), *(Cell(f"{place}.5 (n=1)") for place in range(20)))
+    wide = Grid("wide", "Wide", headings, (GridRow(cells, {}),), (), ())
+    monkeypatch.setenv("COLUMNS", "60")
+    title, _, head, _, *lines = render(wide, "terminal").splitlines()
+    assert (title, head.split()) == ("Wide", ["one", "row"])
+    assert [" ".join(line.split()) for line in lines] == [
+        f"{name} {place}.5 (n=1)" for place, name in enumerate(names)
+    ]
+    assert len({len(line) for line in lines}) == 1  # figures end where figures end
+    monkeypatch.setenv("COLUMNS", "600")
+    assert render(wide, "terminal").splitlines()[2].split()[:2] == ["quantity", "0"]
