@@ -38,12 +38,12 @@ if TYPE_CHECKING:
         Knobs,
         Learner,
         LearnerParts,
+        Looking,
         Metrics,
         Objective,
         Output,
         forward,
     )
-    from labctl.train.replay import Replay, eagerly
 
 _LAZY = {
     "Backprop": "labctl.train.learner",
@@ -56,11 +56,10 @@ _LAZY = {
     "Knobs": "labctl.train.learner",
     "Learner": "labctl.train.learner",
     "LearnerParts": "labctl.train.learner",
+    "Looking": "labctl.train.learner",
     "Metrics": "labctl.train.learner",
     "Objective": "labctl.train.learner",
     "Output": "labctl.train.learner",
-    "Replay": "labctl.train.replay",
-    "eagerly": "labctl.train.replay",
     "forward": "labctl.train.learner",
 }
 
@@ -84,6 +83,7 @@ __all__ = [
     "Learner",
     "LearnerCard",
     "LearnerParts",
+    "Looking",
     "LossTerm",
     "MeasureContext",
     "MeasurementCard",
@@ -92,12 +92,10 @@ __all__ = [
     "OptimizerCard",
     "Output",
     "Places",
-    "Replay",
     "Schedule",
     "ScheduleCard",
     "Time",
     "Windows",
-    "eagerly",
     "forward",
 ]
 

@@ -23,7 +23,7 @@ from labctl.measure.measurement import MeasureContext
 from labctl.registry.card import MeasurementCard
 from labctl.store.run import Run
 from labctl.train.cost import ledger
-from labctl.train.learner import Learner
+from labctl.train.learner import Learner, Looking
 from labctl.train.streams import seed_global
 from labctl.train.training import Training
 
@@ -46,11 +46,18 @@ def learner(bench: Bench) -> Iterator[Problem]:
     model = bench.model().train()
     subject = bench.learner(bench.assembly(), model)
     name = f"learner {bench.plan.work.learner.name}"
-    if subject.capture not in ("whole", "chunks", "never"):
-        yield Problem(f"capture is {subject.capture!r}", name, "use whole, chunks or never")
+    if subject.capture not in ("whole", "never"):
+        yield Problem(f"capture is {subject.capture!r}", name, "use whole or never")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    for message in _metric_faults(_step(bench, subject)):
-        yield Problem(message, name)
+    if isinstance(subject, Looking):
+        seed_global(bench.seed, "look", 0)
+        looked = subject.look(bench.sample, bench.handed(bench.busiest_step))
+        yield from (Problem(f"look: {fault}", name) for fault in _metric_faults(looked))
+    metrics = _step(bench, subject)
+    if "loss" not in metrics:
+        told = ", ".join(metrics) or "nothing"
+        yield Problem(f"step reports {told}; `loss` must be among its metrics", name)
+    yield from (Problem(fault, name) for fault in _metric_faults(metrics))
     yield from _replaced(bench, model, subject, name)
     if not any(differences(before, model.state_dict())):
         yield Problem("a step at the largest learning rate changes nothing in the model", name)
@@ -104,8 +111,6 @@ def _step(bench: Bench, subject: Learner) -> Mapping[str, Any]:
 
 
 def _metric_faults(metrics: Mapping[str, Any]) -> Iterator[str]:
-    if "loss" not in metrics:
-        yield f"step reports {', '.join(metrics) or 'nothing'}; `loss` must be among its metrics"
     for name, pair in metrics.items():
         is_pair = isinstance(pair, tuple) and len(pair) == 2
         if not is_pair or any(not isinstance(value, Tensor) or value.ndim for value in pair):

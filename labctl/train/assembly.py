@@ -31,7 +31,6 @@ from .knobs import KnobBoard
 from .learner import Learner, LearnerParts, Objective
 from .numerics import Arithmetic
 from .optimizer import LearningRate, parameter_groups
-from .replay import Graphs, eagerly
 from .streams import seed_global
 
 
@@ -116,15 +115,9 @@ class Assembly:
             clip_norm=self.plan.work.optimizer.clip_norm,
             autocast=arithmetic.autocast,
             steps_per_epoch=self.plan.work.steps_per_epoch,
-            replay=Graphs() if self._records(model) else eagerly,
         )
         learner: Learner = self._learner.card.build(self._learner.config, parts)
         return learner
-
-    def _records(self, model: nn.Module) -> bool:
-        """Whether what a learner hands to `replay` is recorded."""
-        is_cuda = any(parameter.is_cuda for parameter in model.parameters())
-        return is_cuda and self.plan.runtime.engine != "eager"
 
     def board(self, device: torch.device, dtype: torch.dtype) -> KnobBoard:
         return KnobBoard(self.plan.work, self.knobs, self.registry, device, dtype)

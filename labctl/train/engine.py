@@ -22,7 +22,7 @@ from .compiled import CompiledObjective
 from .learner import Knobs, Learner, Metrics, Objective
 from .recording import Recording
 
-EAGER, GRAPHED, CHUNKS, COMPILED = "eager", "graphed", "graphed in chunks", "compiled"
+EAGER, GRAPHED, COMPILED = "eager", "graphed", "compiled"
 
 
 class Engine(Protocol):
@@ -60,9 +60,10 @@ class Engine(Protocol):
 class Eager:
     """The learner's step as it is written."""
 
-    def __init__(self, learner: Learner, why: str = "", name: str = EAGER) -> None:
-        self.learner, self.why, self.name = learner, why, name
-        self.is_recorded = False
+    name, is_recorded = EAGER, False
+
+    def __init__(self, learner: Learner, why: str = "") -> None:
+        self.learner, self.why = learner, why
 
     def compiles(self, batch: Batch, knobs: Knobs) -> bool:
         return False
@@ -241,8 +242,6 @@ def _launching(
 ) -> Engine:
     if device.type != "cuda" or name == "eager":
         return Eager(learner)
-    if learner.capture == "chunks":
-        return Eager(learner, name=CHUNKS)
     if learner.capture == "never":
         why = f"{type(learner).__name__} is not to be recorded (capture: {learner.capture})"
         if name == "graphed":

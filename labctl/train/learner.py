@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from labctl.data.examples import Batch
-
-from .replay import Replay, eagerly
 
 Knobs = Mapping[str, Any]
 """Knobs by name: continuous ones as 0-d float32 tensors on the device, structural ones as Python
@@ -99,16 +97,14 @@ class LearnerParts:
     autocast: Any
     """`with autocast():` around the forward pass, as the recipe's precision asks."""
     steps_per_epoch: int
-    replay: Replay = eagerly
-    """Evaluates functions of tensors, on a GPU as graphs; for learners that capture in chunks."""
 
 
 class Learner(Protocol):
     """Changes the parameters once. The trainer asks nothing else of it."""
 
-    capture: Literal["whole", "chunks", "never"]
-    """How a step may be captured in a CUDA graph: `whole`; in `chunks` that it hands to
-    `LearnerParts.replay` itself, stopping on data between them; or `never`."""
+    capture: Literal["whole", "never"]
+    """Whether a step may be captured in a CUDA graph, `whole`, or `never`: it waits for the device,
+    or does something that a recording of it would not repeat."""
 
     def step(self, batch: Batch, knobs: Knobs) -> Metrics:
         """One update. Must not wait for the device. The metrics hold `loss`."""
@@ -121,10 +117,20 @@ class Learner(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+@runtime_checkable
+class Looking(Protocol):
+    """A learner that takes a look at itself before the first step of every epoch."""
+
+    def look(self, batch: Batch, knobs: Knobs) -> Metrics:
+        """What is found, beside the metrics of the step that follows on the same batch. May wait
+        for the device, and may change parameters."""
+        ...
+
+
 class Backprop:
     """Back-propagation of the objective, with the gradient's global norm clipped."""
 
-    capture: Literal["whole", "chunks", "never"] = "whole"
+    capture: Literal["whole", "never"] = "whole"
 
     def __init__(self, parts: LearnerParts) -> None:
         self.parts = parts

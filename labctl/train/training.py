@@ -28,7 +28,7 @@ from .compiled import CompiledObjective
 from .engine import engine_of
 from .evaluation import Evaluation, evaluate
 from .lane import Lane
-from .learner import Knobs, Metrics
+from .learner import Knobs, Looking, Metrics
 from .measuring import take_measurements
 from .numerics import Arithmetic
 from .stopping import Stopping
@@ -149,20 +149,28 @@ class Training:
             if not all(module.training for module in self._modules):  # much cheaper than to call it
                 self.model.train()
             batch, knobs = self.supply.at(self.step), self.board.at(self.step)
+            found = self._look(batch, knobs)
             seed_global(self.work.seed, "dropout", self.step)
         self._prepare(batch, knobs)
         if self.engine.compiles(batch, knobs):
-            self._compile(batch, knobs)
+            self._compile(batch, knobs, found)
             return
         with self.clock.running():
-            self._count(self.engine.step(batch, knobs))
+            self._count(found | self.engine.step(batch, knobs))
 
-    def _compile(self, batch: Batch, knobs: Knobs) -> None:
+    def _look(self, batch: Batch, knobs: Knobs) -> Metrics:
+        """What the learner finds at the beginning of an epoch, if it takes a look."""
+        if self.step % self.work.steps_per_epoch or not isinstance(self.learner, Looking):
+            return {}
+        seed_global(self.work.seed, "look", self.step)
+        return self.learner.look(batch, knobs)
+
+    def _compile(self, batch: Batch, knobs: Knobs, found: Metrics) -> None:
         """A step that is the first of its form; not on the steps' time."""
         self._settle()
         self.journal.record("compiling", self.step)
         began = time.perf_counter()
-        self._count(self.engine.step(batch, knobs))
+        self._count(found | self.engine.step(batch, knobs))
         self._wait()
         self.window.is_typical = False
         seconds = time.perf_counter() - began

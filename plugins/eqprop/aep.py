@@ -72,7 +72,7 @@ class Aep:
     phase did not come to rest).
     """
 
-    capture: Literal["whole", "chunks", "never"] = "never"
+    capture: Literal["whole", "never"] = "never"
 
     def __init__(self, config: AepConfig, parts: LearnerParts) -> None:
         """Raises:

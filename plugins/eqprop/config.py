@@ -132,7 +132,7 @@ class ContractionConfig(Config):
 
 
 class ProbeConfig(Config):
-    """A look, at the first step of each epoch, at how good the estimate is."""
+    """A look, before the first step of each epoch, at how good the estimate is."""
 
     samples: int = Field(default=64, ge=0)
     """Samples of the batch whose estimate is compared with the implicit gradient; 0 is off."""
@@ -141,7 +141,7 @@ class ProbeConfig(Config):
 
 
 class FailureConfig(Config):
-    """When a sample's relaxation has failed. It is repeated with half the step, then left out."""
+    """When a sample's relaxation has failed, so that it is left out of the update."""
 
     growth: float = Field(default=10.0, gt=1)
     """A step this many times as long as the first."""

@@ -9,12 +9,9 @@ eigenvalue above 0: what it asks of relaxation is a step_size below 2 / (1 + s_m
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
-
-from labctl.api import Replay, eagerly
 
 from .config import ContractionConfig
 from .model import EnergyTransformer
@@ -41,10 +38,8 @@ class Contraction:
     Norms come from power iteration, which is at most a little below the true norm.
     """
 
-    def __init__(
-        self, model: EnergyTransformer, config: ContractionConfig, replay: Replay = eagerly
-    ) -> None:
-        self.model, self.config, self.replay = model, config, replay
+    def __init__(self, model: EnergyTransformer, config: ContractionConfig) -> None:
+        self.model, self.config = model, config
         self.limited: list[tuple[nn.Parameter, float | None]] = [
             (model.patterns, config.memory_norm)
         ]
@@ -62,9 +57,7 @@ class Contraction:
             if limit is None:
                 continue
             stack = _stack(weights)
-            largest = partial(largest_singular, stack, powers=self._powers)
-            key = ("norms", place, self._powers)
-            norms, direction = self.replay(key, largest, self.directions[place])
+            norms, direction = largest_singular(stack, self.directions[place], self._powers)
             self.directions[place].copy_(direction)
             stack.mul_((limit / norms).clamp(max=1).view(-1, 1, 1))
         self._powers = POWERS

@@ -8,13 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from labctl.api import Replay, eagerly
-
 from .config import EqPropConfig, Estimator
 from .cost import Cost
 from .local import Held, local_gradients
 from .model import EnergyTransformer
-from .relaxation import Relaxed, relax_safely
+from .relaxation import Relaxed, relax
 
 
 class Branch(NamedTuple):
@@ -92,31 +90,28 @@ def estimate(
     beta: Tensor,
     config: EqPropConfig,
     *,
-    sign: float = 1.0,
     mask: Tensor | None = None,
-    replay: Replay = eagerly,
+    watched: bool = True,
 ) -> Estimate:
     """The gradient that equilibrium propagation estimates from images (B, C, H, W), classes (B,).
 
-    beta is 0-d; each sample is nudged by its own cost and so strongly, however large the batch.
-    `sign` turns the contrast around, as `random_sign` does every other batch.
+    beta is 0-d; each sample is nudged by its own cost and so strongly, however large the batch. A
+    negative beta turns the contrast around. `watched` as `relax` has it.
     """
     patches = model.patches(inputs)
     aim = cost.aim(targets, model.num_classes, inputs.dtype)
     held = Held(patches, model.drive_of(patches), aim, mask)
-    free = model.settle(held.drive, mask, failure=config.failure, replay=replay)
-    branches = tuple(Branch(sign * s, sign * w) for s, w in BRANCHES[config.estimator])
-    nudged = _nudge(model, cost, free, held, [b.strength * beta for b in branches if b.strength],
-                    config, replay)  # fmt: skip
+    free = model.settle(held.drive, mask, failure=config.failure, watched=watched)
+    branches = BRANCHES[config.estimator]
+    strengths = [branch.strength * beta for branch in branches if branch.strength]
+    nudged = _nudge(model, cost, free, held, strengths, config, watched)
     kept = ~free.failed
     for relaxed in nudged:
         kept = kept & ~relaxed.failed
     ends = iter(nudged)
     states = [free.x if branch.strength == 0 else next(ends).x for branch in branches]
-    contrast = _Contrast(model, cost, branches, config.sequential)
-    gradients = replay(contrast, contrast, kept, beta, *held.tensors, *states)
-    found = dict(zip(contrast.names, gradients, strict=True))
-    return Estimate(found, free, nudged, kept, model.readout(free.x), aim)
+    gradients = _contrast(model, cost, states, branches, kept, beta, held, config.sequential)
+    return Estimate(gradients, free, nudged, kept, model.readout(free.x), aim)
 
 
 def _nudge(
@@ -126,7 +121,7 @@ def _nudge(
     held: Held,
     strengths: list[Tensor],
     config: EqPropConfig,
-    replay: Replay,
+    watched: bool,
 ) -> tuple[Relaxed, ...]:
     """From the free equilibrium to each nudged one; as one batch unless they are to take turns."""
     field, energy = NudgedField(model, cost), NudgedEnergy(model, cost)
@@ -136,11 +131,10 @@ def _nudge(
     for first in range(0, len(strengths), together):
         group = strengths[first : first + together]
         start, many = free.x.repeat(len(group), 1, 1), held.repeat(len(group))
-        given = many.given(torch.stack(group).repeat_interleave(samples))
-        relaxed = relax_safely(
-            field, start, given, rule, config.failure, energy,
-            origin=start, replay=replay,
-        )  # fmt: skip
+        given = many.given(torch.stack(group).repeat_interleave(samples, output_size=len(start)))
+        relaxed = relax(
+            field, start, given, rule, config.failure, energy=energy, origin=start, watched=watched
+        )
         work = relaxed.work // len(group)
         for place in range(len(group)):
             rows = slice(place * samples, (place + 1) * samples)
@@ -156,36 +150,30 @@ def _nudge(
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
-class _Contrast:
-    """The weighted sum of dF/dtheta over branches, by the order of `names`.
+def _contrast(
+    model: EnergyTransformer,
+    cost: Cost,
+    states: list[Tensor],
+    branches: tuple[Branch, ...],
+    kept: Tensor,
+    beta: Tensor,
+    held: Held,
+    one_by_one: bool,
+) -> dict[str, Tensor]:
+    """The weighted sum of dF/dtheta over the branches' equilibria, by parameter.
 
-    Called with the samples that are kept, beta (0-d), the tensors of a `Held` and each branch's
-    equilibria. Samples that are not kept count nothing, whatever they hold.
+    Samples that are not kept count nothing, whatever they hold.
     """
-
-    model: EnergyTransformer
-    cost: Cost
-    branches: tuple[Branch, ...]
-    one_by_one: bool
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.model.named_parameters()]
-
-    def __call__(self, kept: Tensor, beta: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        first = len(tensors) - len(self.branches)
-        held = Held(*tensors[:first])
-        mean = kept / (kept.sum().clamp(min=1) * beta)
-        states = [torch.where(kept.view(-1, 1, 1), x, 0) for x in tensors[first:]]
-        strengths = [branch.strength * beta.expand(len(kept)) for branch in self.branches]
-        weights = [branch.weight * mean for branch in self.branches]
-        if not self.one_by_one:
-            held = held.repeat(len(states))
-            states, strengths, weights = ([torch.cat(t)] for t in (states, strengths, weights))
-        total: dict[str, Tensor] = {}
-        for x, strength, weight in zip(states, strengths, weights, strict=True):
-            found = local_gradients(self.model, self.cost, x, held, strength, weight)
-            for name, part in found.items():
-                total[name] = total[name] + part if name in total else part
-        return tuple(total[name] for name in self.names)
+    mean = kept / (kept.sum().clamp(min=1) * beta)
+    states = [torch.where(kept.view(-1, 1, 1), x, 0) for x in states]
+    strengths = [branch.strength * beta.expand(len(kept)) for branch in branches]
+    weights = [branch.weight * mean for branch in branches]
+    if not one_by_one:
+        held = held.repeat(len(states))
+        states, strengths, weights = ([torch.cat(t)] for t in (states, strengths, weights))
+    total: dict[str, Tensor] = {}
+    for x, strength, weight in zip(states, strengths, weights, strict=True):
+        found = local_gradients(model, cost, x, held, strength, weight)
+        for name, part in found.items():
+            total[name] = total[name] + part if name in total else part
+    return {name: total[name] for name, _ in model.named_parameters()}

@@ -16,18 +16,20 @@ from .estimator import Estimate, estimate
 from .model import EnergyTransformer
 from .pairs import mean, single
 from .probe import largest_radius, look
-from .relaxation import holds
 
 
 class EqProp:
     """Equilibrium propagation of an `EnergyTransformer`; `beta` is a knob.
 
     A step relaxes the batch freely, then nudged, and hands the optimizer the contrast of local
-    gradients at these equilibria. Nothing is differentiated, and no graph is kept, but by the probe
-    in the first step of each epoch.
+    gradients at these equilibria. Nothing is differentiated, and no graph is kept, but by the look
+    that is taken once an epoch.
+
+    On a CPU relaxations are watched, and end when all samples are at rest; on a GPU they take all
+    their steps, so that a step waits for nothing and can be recorded.
     """
 
-    capture: Literal["whole", "chunks", "never"] = "chunks"
+    capture: Literal["whole", "never"]
 
     def __init__(self, config: EqPropConfig, parts: LearnerParts) -> None:
         """
@@ -37,33 +39,63 @@ class EqProp:
         self.config, self.parts = config, parts
         self.model = _energy_transformer(parts)
         self.cost = cost_of(parts.objective, self.model.num_classes)
-        self.contraction = Contraction(self.model, config.contraction, parts.replay)
-        self.steps = 0
+        self.contraction = Contraction(self.model, config.contraction)
+        self.watched = not self.model.gain.is_cuda
+        self.capture = "never" if self.watched else "whole"
 
     def step(self, batch: Batch, knobs: Knobs) -> Metrics:
         config, parts = self.config, self.parts
         parts.set_lr(knobs["lr"])
-        beta = knobs["beta"].to(batch.inputs)
-        metrics = self._look(batch, beta)
+        beta = knobs["beta"].to(batch.inputs) * self._sign(batch.inputs)
         with torch.no_grad():
             mask = self.model.masks(batch.inputs)
         found = estimate(
             self.model, self.cost, batch.inputs, batch.targets, beta, config,
-            sign=self._sign(), mask=mask, replay=parts.replay,
+            mask=mask, watched=self.watched,
         )  # fmt: skip
-        metrics |= self._metrics(found, batch.targets)
+        metrics = self._metrics(found, batch.targets)
         norm = self._assign(found)
         failed = 1 - found.kept.to(norm.dtype).mean()
-        is_bad = holds((failed > config.failure.skip_above) | ~norm.isfinite())
-        if not is_bad:
-            parts.optimizer.step()
-            self.contraction.apply()
-            metrics["grad_norm"] = single(norm)
-        parts.optimizer.zero_grad(set_to_none=True)
-        metrics["skipped"] = single(torch.full_like(norm, float(is_bad)))
+        is_bad = (failed > config.failure.skip_above) | ~norm.isfinite()
+        self._descend(list(found.gradients.values()), is_bad)
+        good = (~is_bad).to(norm.dtype)
+        metrics["grad_norm"] = (torch.where(is_bad, 0, norm), good)
+        metrics["skipped"] = single(1 - good)
         metrics["slow"] = single(self._decay(metrics, knobs["lr"]))
-        self.steps += 1
         return metrics
+
+    def look(self, batch: Batch, knobs: Knobs) -> Metrics:
+        """Once relaxation contracts, what the probe finds."""
+        samples = self.config.probe.samples
+        if not samples:
+            return {}
+        inputs, targets = batch.inputs[:samples], batch.targets[:samples]
+        beta, steps = knobs["beta"].to(inputs), self.config.probe.radius_steps
+        calmed = self.contraction.calm(lambda: largest_radius(self.model, inputs, steps))
+        found = look(self.model, self.cost, inputs, targets, beta, self.config)
+        return found | {"calmed": single(calmed.to(inputs))}
+
+    @torch.no_grad()
+    def _descend(self, gradients: list[Tensor], is_bad: Tensor) -> None:
+        """Let the optimizer step and keep the limits; where the 0-d bool is true, as if it had
+        not."""
+        optimizer = self.parts.optimizer
+        moments = [
+            tensor
+            for state in optimizer.state.values()
+            for tensor in state.values()
+            if isinstance(tensor, Tensor)
+        ]
+        held = [*self.model.parameters(), *moments]
+        before = [tensor.clone() for tensor in held]
+        for gradient in gradients:
+            # What an optimizer makes at its first step must not come of a bad gradient.
+            gradient.masked_fill_(is_bad, 0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        self.contraction.apply()
+        for now, then in zip(held, before, strict=True):
+            now.copy_(torch.where(is_bad, then, now))
 
     def _decay(self, metrics: Metrics, lr: Tensor) -> Tensor:
         """Let the energy's weights decay if relaxation was slow; 1 if so, else 0, 0-d."""
@@ -73,26 +105,12 @@ class EqProp:
         self.contraction.decay(is_slow, lr.to(total))
         return is_slow
 
-    def _sign(self) -> float:
-        """Of this batch's nudge; drawn from the step's own stream."""
+    def _sign(self, inputs: Tensor) -> Tensor:
+        """Of this batch's nudge, 0-d; drawn from the step's own stream."""
+        one = inputs.new_ones(())
         if self.config.estimator != "random_sign":
-            return 1.0
-        return 1.0 if float(torch.rand(())) < 0.5 else -1.0
-
-    def _look(self, batch: Batch, beta: Tensor) -> Metrics:
-        """What the probe finds, at the first step of an epoch, once relaxation contracts.
-
-        Where work is only counted it is left out, as it is of nearly every step.
-        """
-        samples = self.config.probe.samples
-        is_due = self.steps % self.parts.steps_per_epoch == 0
-        if not samples or not is_due or batch.inputs.device.type == "meta":
-            return {}
-        inputs, targets = batch.inputs[:samples], batch.targets[:samples]
-        steps = self.config.probe.radius_steps
-        calmed = self.contraction.calm(lambda: largest_radius(self.model, inputs, steps))
-        found = look(self.model, self.cost, inputs, targets, beta, self.config)
-        return found | {"calmed": single(calmed.to(inputs))}
+            return one
+        return torch.where(torch.rand_like(one) < 0.5, one, -one)
 
     def _assign(self, found: Estimate) -> Tensor:
         """Put the estimate where the optimizer looks for it, clipped; its norm (0-d) before."""
@@ -121,10 +139,9 @@ class EqProp:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {"steps": self.steps, "contraction": self.contraction.state_dict()}
+        return {"contraction": self.contraction.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.steps = int(state["steps"])
         self.contraction.load_state_dict(state["contraction"])
 
 

@@ -29,15 +29,11 @@ class Held:
     mask: Tensor | None = None
     """(B, 1, M), or None."""
 
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """All that are there."""
-        always = (self.patches, self.drive, self.aim)
-        return always if self.mask is None else (*always, self.mask)
-
     def repeat(self, times: int) -> Held:
         """All samples, several times in a row."""
-        return Held(*(tensor.repeat(times, *[1] * (tensor.ndim - 1)) for tensor in self.tensors))
+        always = (self.patches, self.drive, self.aim)
+        there = always if self.mask is None else (*always, self.mask)
+        return Held(*(tensor.repeat(times, *[1] * (tensor.ndim - 1)) for tensor in there))
 
     def given(self, beta: Tensor) -> tuple[Tensor, ...]:
         """What a nudged relaxation is handed beside the states; beta (B,), a column there."""

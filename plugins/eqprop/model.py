@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labctl.api import DataSpec, Knobs, Replay, eagerly
+from labctl.api import DataSpec, Knobs
 
 from .config import EnergyTransformerConfig, FailureConfig, RelaxConfig, num_tokens
 from .energy import (
@@ -18,7 +18,7 @@ from .energy import (
     memory_slope,
     soft_norm,
 )
-from .relaxation import Relaxed, relax, relax_safely, unroll
+from .relaxation import Relaxed, relax, unroll
 
 POSITION_INIT = 0.5
 """Deviation of a token's position before training, at a drive_scale of 1."""
@@ -99,8 +99,7 @@ class EnergyTransformer(nn.Module):
         if not self.training or not self.config.dropout:
             return None
         kept = 1 - self.config.dropout
-        ones = torch.ones(len(inputs), 1, self.config.hidden, dtype=inputs.dtype)
-        return ones.bernoulli_(kept).div_(kept).to(inputs.device)
+        return inputs.new_ones(len(inputs), 1, self.config.hidden).bernoulli_(kept).div_(kept)
 
     def norm(self, x: Tensor) -> Tensor:
         """g (B, N, d), the gradient of the Lagrangian."""
@@ -175,20 +174,18 @@ class EnergyTransformer(nn.Module):
         mask: Tensor | None = None,
         config: RelaxConfig | None = None,
         failure: FailureConfig | None = None,
-        replay: Replay = eagerly,
+        watched: bool = True,
     ) -> Relaxed:
         """The free relaxation of drives (B, N, d), without gradients.
 
         `config` replaces the model's own, as for a given number of steps: max_steps=t, tol=0. With
-        `failure` samples that do not come to rest are tried again and told.
+        `failure` samples that do not come to rest are told; `watched` as `relax` has it.
         """
         given = (u,) if mask is None else (u, mask)
-        config = config or self.config.relax
-        if failure is None:
-            return relax(self.field, self.start(u), given, config)
-        return relax_safely(
-            self.field, self.start(u), given, config, failure, self.energy, replay=replay
-        )
+        return relax(
+            self.field, self.start(u), given, config or self.config.relax, failure,
+            energy=self.energy, watched=watched,
+        )  # fmt: skip
 
     def forward(self, inputs: Tensor, knobs: Knobs) -> Tensor:
         """Logits (B, classes) of float images (B, C, H, W) at the free equilibrium.

@@ -37,7 +37,7 @@ class Differentiated:
     `Implicit`, `adjoint_residual`, each of the batch's worst sample, and `free_steps`.
     """
 
-    capture: Literal["whole", "chunks", "never"]
+    capture: Literal["whole", "never"]
 
     def __init__(
         self, parts: LearnerParts, solver: Unrolled | Implicit, contraction: ContractionConfig

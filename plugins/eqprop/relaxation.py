@@ -9,8 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from labctl.api import Replay, eagerly
-
 from .config import FailureConfig, RelaxConfig
 
 Field = Callable[..., Tensor]
@@ -59,10 +57,10 @@ def relax(
     config: RelaxConfig,
     failure: FailureConfig | None = None,
     *,
+    energy: Energy | None = None,
     origin: Tensor | None = None,
-    chosen: Tensor | None = None,
     compact: bool = True,
-    replay: Replay = eagerly,
+    watched: bool = True,
 ) -> Relaxed:
     """Repeat x <- x + a (field(x, *given) - x), each sample until its step is short.
 
@@ -71,35 +69,38 @@ def relax(
 
     Short is at most `tol` times the length of the state, or, with `origin` (B, ...), of the way
     from there, or no more than rounding; with a `tol` of 0 no step is short. A sample that stops
-    stays as it is, and when enough have stopped the rest are gathered, with `compact`; as samples
-    never meet, neither moves a result but by rounding. A sample whose step is no number also stops,
-    and has failed; with `failure`, so does one whose step is much longer than its first, and one
-    whose last step is too long has failed as well. With bool `chosen` (B,) the others stay where
-    they are. `replay` evaluates several steps; where it records them it takes all at once, for a
-    look at how many samples still move costs more than to go on.
+    stays as it is. One whose step is no number also stops, and has failed; with `failure`, so does
+    one whose step is much longer than its first, and one whose last step is too long, or whose
+    `energy` rose, has failed as well.
+
+    Args:
+        compact: gather the samples that still move, when enough have stopped; as samples never
+            meet, that moves a result by no more than rounding.
+        watched: look now and then at how many still move, to compact and to end early. That waits
+            for the device; otherwise all steps are computed, and none is waited for.
     """
-    here = _Places.at_rest(start, config.step_size, chosen)
+    here = _Places.at_rest(start, config.step_size)
     rows = torch.arange(len(start), device=start.device)
-    rest, taken, work = here, 0, 0
-    left = len(start) if chosen is None else int(chosen.sum())
-    every = CHECK_EVERY if replay is eagerly else config.max_steps
+    rest, kept, taken, work, left = here, given, 0, 0, len(start)
     while left and taken < config.max_steps:
         if compact and left <= COMPACT_BELOW * len(here.x):
             rest = rest.with_rows(rows, here)
             moving = here.moving
             rows, here = rows[moving], here.at(moving)
-            given = tuple(tensor[moving] for tensor in given)
+            kept = tuple(tensor[moving] for tensor in kept)
             origin = None if origin is None else origin[moving]
-        count = min(every, config.max_steps - taken)
-        stretch = _Stretch(field, config, failure, count, taken == 0, origin is not None)
-        kept = given if origin is None else (origin, *given)
-        here = _Places(*replay(stretch, stretch, *here, *kept))
-        taken, work = taken + count, work + count * len(here.x)
-        left = len(start) if start.device.type == "meta" else int(here.moving.sum())
+        here = _stepped(here, field(here.x, *kept) - here.x, config, failure, origin, not taken)
+        taken, work = taken + 1, work + len(here.x)
+        if watched and taken % CHECK_EVERY == 0 and start.device.type != "meta":
+            left = int(here.moving.sum())
     rest = here if len(rows) == len(start) else rest.with_rows(rows, here)
     residual = torch.where(rest.steps > 0, rest.length / _lengths(rest.x), 0)
-    lost = ~(rest.length <= rest.limit)
-    failed = lost if failure is None else lost | ~(residual <= failure.residual)
+    failed = ~(rest.length <= rest.limit)
+    if failure is not None:
+        failed = failed | ~(residual <= failure.residual)
+        if energy is not None and failure.energy_rise is not None:
+            before, after = energy(start, *given), energy(rest.x, *given)
+            failed = failed | ~(after - before <= failure.energy_rise * before.abs())
     return Relaxed(rest.x, rest.steps, residual, failed, work)
 
 
@@ -119,11 +120,11 @@ class _Places(NamedTuple):
     moving: Tensor
 
     @classmethod
-    def at_rest(cls, x: Tensor, rate: float, chosen: Tensor | None) -> _Places:
-        """Before the first step of all, or of those that are chosen."""
+    def at_rest(cls, x: Tensor, rate: float) -> _Places:
+        """Before the first step."""
         count = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         length = x.new_full((len(x),), torch.inf)
-        moving = torch.ones_like(count, dtype=torch.bool) if chosen is None else chosen
+        moving = torch.ones_like(count, dtype=torch.bool)
         rates = torch.full_like(length, rate)
         return cls(x, torch.zeros_like(x), count, rates, length, length, moving)
 
@@ -136,103 +137,38 @@ class _Places(NamedTuple):
         return _Places(*(tensor.index_copy(0, rows, other) for tensor, other in pairs))
 
 
-@dataclass(frozen=True, slots=True)
-class _Stretch:
-    """Several steps without a look: places, origin if there is one, and what the field is given ->
-    places."""
-
-    field: Field
-    config: RelaxConfig
-    failure: FailureConfig | None
-    count: int
-    is_first: bool
-    """Whether nothing has moved yet: the first step then sets the limit of the others."""
-    has_origin: bool
-
-    def __call__(self, *tensors: Tensor) -> _Places:
-        here, kept = _Places(*tensors[: len(_Places._fields)]), tensors[len(_Places._fields) :]
-        origin, given = (kept[0], kept[1:]) if self.has_origin else (None, kept)
-        for place in range(self.count):
-            here = self._step(here, origin, given, self.is_first and not place)
-        return here
-
-    def _step(
-        self, here: _Places, origin: Tensor | None, given: tuple[Tensor, ...], is_first: bool
-    ) -> _Places:
-        way = self.field(here.x, *given) - here.x
-        size = _lengths(way) * self.config.step_size
-        back = torch.linalg.vecdot(way.flatten(1), here.way.flatten(1)) < 0
-        rate = torch.where(back & (size > here.length), here.rate / 2, here.rate)
-        moved = here.x + way * _wide(rate, way)
-        limit = here.limit
-        if is_first and self.failure is not None:
-            limit = self.failure.growth * size
-        goes_on = size <= limit
-        if self.config.tol:
-            goes_on = goes_on & (size > self._short(moved, origin))
-        x = torch.where(_wide(here.moving, moved), moved, here.x)
-        last = torch.where(here.moving, size, here.length)
-        return _Places(x, way, here.steps + here.moving, rate, last, limit, here.moving & goes_on)
-
-    def _short(self, moved: Tensor, origin: Tensor | None) -> Tensor:
-        """Steps that are no longer lead nowhere, (B,)."""
-        length, tol = _lengths(moved), self.config.tol
-        rounding = ROUNDINGS * torch.finfo(moved.dtype).eps
-        if origin is None:
-            return length * max(tol, rounding)
-        return torch.maximum(tol * _lengths(moved - origin), rounding * length)
-
-
-@dataclass(frozen=True, slots=True)
-class _Descent:
-    """Whether the energy fell, or hardly rose, (B,): start, end and what the energy is given."""
-
-    energy: Energy
-    rise: float
-
-    def __call__(self, start: Tensor, end: Tensor, *given: Tensor) -> tuple[Tensor]:
-        before, after = self.energy(start, *given), self.energy(end, *given)
-        return (after - before <= self.rise * before.abs(),)
-
-
-@torch.no_grad()
-def relax_safely(
-    field: Field,
-    start: Tensor,
-    given: tuple[Tensor, ...],
+def _stepped(
+    here: _Places,
+    way: Tensor,
     config: RelaxConfig,
-    failure: FailureConfig,
-    energy: Energy,
-    *,
-    origin: Tensor | None = None,
-    replay: Replay = eagerly,
-) -> Relaxed:
-    """As `relax`; what fails, or ends at a higher energy, is tried once more with half the step."""
+    failure: FailureConfig | None,
+    origin: Tensor | None,
+    is_first: bool,
+) -> _Places:
+    """A step of those that move, on their way to the field's value; the first sets the limit of
+    the others."""
+    size = _lengths(way) * config.step_size
+    back = torch.linalg.vecdot(way.flatten(1), here.way.flatten(1)) < 0
+    rate = torch.where(back & (size > here.length), here.rate / 2, here.rate)
+    moved = torch.addcmul(here.x, way, _wide(rate, way))
+    limit = here.limit
+    if is_first and failure is not None:
+        limit = failure.growth * size
+    goes_on = size <= limit
+    if config.tol:
+        goes_on = goes_on & (size > _short(moved, origin, config.tol))
+    x = torch.where(_wide(here.moving, moved), moved, here.x)
+    last = torch.where(here.moving, size, here.length)
+    return _Places(x, way, here.steps + here.moving, rate, last, limit, here.moving & goes_on)
 
-    def attempt(config: RelaxConfig, chosen: Tensor | None = None) -> Relaxed:
-        compact = replay is eagerly  # a recording is of one number of samples
-        found = relax(
-            field, start, given, config, failure,
-            origin=origin, chosen=chosen, compact=compact, replay=replay,
-        )  # fmt: skip
-        if failure.energy_rise is None:
-            return found
-        descent = _Descent(energy, failure.energy_rise)
-        (fell,) = replay(descent, descent, start, found.x, *given)
-        return Relaxed(found.x, found.steps, found.residual, found.failed | ~fell, found.work)
 
-    first = attempt(config)
-    again = first.failed
-    if not holds(again.any()):
-        return first
-    second = attempt(config.model_copy(update={"step_size": config.step_size / 2}), again)
-    return Relaxed(
-        torch.where(_wide(again, first.x), second.x, first.x),
-        first.steps + second.steps,
-        torch.where(again, second.residual, first.residual),
-        again & second.failed,
-        first.work + second.work,
-    )
+def _short(moved: Tensor, origin: Tensor | None, tol: float) -> Tensor:
+    """Steps that are no longer lead nowhere, (B,)."""
+    length = _lengths(moved)
+    rounding = ROUNDINGS * torch.finfo(moved.dtype).eps
+    if origin is None:
+        return length * max(tol, rounding)
+    return torch.maximum(tol * _lengths(moved - origin), rounding * length)
 
 
 def unroll(field: Field, x: Tensor, given: tuple[Tensor, ...], config: RelaxConfig) -> Tensor:

@@ -57,9 +57,9 @@ class SeedLearnerConfig(Config):
     """`mse_proxy` minimises the mean square of f(h_free) - h_nudged over beta. `vector_field`
     back-propagates (h_nudged - h_free) / beta as if it were a gradient, which ascends the loss: it
     is kept as it was written. `descending_field` has its sign mended and is of the loss's scale."""
-    noise_every: int | None = Field(default=None, ge=1)
-    """Steps between two second free phases, from which `noise` is told; null for none, so that the
-    step can be recorded."""
+    noise: bool = False
+    """Whether a second free phase is run before the first step of each epoch, from which `noise` is
+    told."""
 
 
 def seed_knobs(config: SeedLearnerConfig, spec: DataSpec) -> tuple[Knob, ...]:

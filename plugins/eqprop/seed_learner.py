@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from labctl.api import Batch, Knobs, LabctlError, LearnerParts, Metrics
 
 from .seed_config import SeedLearnerConfig
-from .seed_model import EqPropSeed, settled
+from .seed_model import EqPropSeed, Settled, settled
 from .state_cost import StateCost, descend
 
 
@@ -21,11 +21,11 @@ class SeedEqProp:
 
     Metrics beside those of the objective at the free state: `free_steps` and `nudge_steps`,
     `residual` (largest |f(h) - h| at the end of the free phase), `displacement` (|h_nudged -
-    h_free| / |h_free|), and, if asked for, now and then `noise`: the same of a second phase without
-    a nudge.
+    h_free| / |h_free|), and, if asked for, once an epoch `noise`: the same of a second phase
+    without a nudge.
     """
 
-    capture: Literal["whole", "chunks", "never"]
+    capture: Literal["whole", "never"] = "whole"
 
     def __init__(self, config: SeedLearnerConfig, parts: LearnerParts) -> None:
         """Raises:
@@ -40,9 +40,6 @@ class SeedEqProp:
         self.model = parts.model
         self.cost = StateCost(parts.objective, self.model.readout)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        # Which steps look for noise is no part of what a recording would repeat.
-        self.capture = "whole" if config.noise_every is None else "never"
-        self._taken = 0
 
     def step(self, batch: Batch, knobs: Knobs) -> Metrics:
         self.parts.set_lr(knobs["lr"])
@@ -50,10 +47,19 @@ class SeedEqProp:
             loss, metrics = self.surrogate(batch, knobs)
         return metrics | descend(self.parts, self.parameters, loss)
 
+    @torch.no_grad()
+    def look(self, batch: Batch, knobs: Knobs) -> Metrics:
+        """Noise, if it is asked for."""
+        if not self.config.noise:
+            return {}
+        drive = self.model.drive(batch.inputs)
+        field = self.model.field(drive)
+        free = self._settle(field, self.model.start(drive)).state
+        return {"noise": _figure(_moved(self._settle(field, free).state, free))}
+
     def surrogate(self, batch: Batch, knobs: Knobs) -> tuple[Tensor, Metrics]:
         """A 0-d scalar whose gradient is the update, and the metrics of the step."""
-        model, config = self.model, self.model.config
-        settle = partial(settled, config=config, breaks_off=False)
+        model, settle = self.model, self._settle
         drive = model.drive(batch.inputs)
         field = model.field(drive)
         with torch.no_grad():
@@ -65,21 +71,14 @@ class SeedEqProp:
                 "residual": _figure(free.residual),
                 "displacement": _figure(_moved(nudged.state, free.state)),
             }
-            if self._looks_for_noise():
-                again = settle(field, free.state)
-                metrics["noise"] = _figure(_moved(again.state, free.state))
         cost, at_free = self.cost(free.state, batch, knobs)
         image = field(free.state)
         return cost + self._contrast(image, free.state, nudged.state, knobs["beta"]), (
             at_free | metrics
         )
 
-    def _looks_for_noise(self) -> bool:
-        every = self.config.noise_every
-        if every is None:
-            return False
-        self._taken += 1
-        return self._taken % every == 0
+    def _settle(self, field: Callable[[Tensor], Tensor], start: Tensor) -> Settled:
+        return settled(field, start, self.model.config, breaks_off=False)
 
     def _nudged(self, image: Tensor, batch: Batch, knobs: Knobs) -> Tensor:
         nudged: Tensor = image - knobs["beta"] * self.cost.gradient(image, batch, knobs)
@@ -92,10 +91,10 @@ class SeedEqProp:
         return along if self.config.update == "vector_field" else -along
 
     def state_dict(self) -> dict[str, Any]:
-        return {"taken": self._taken}
+        return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._taken = int(state["taken"])
+        return None
 
 
 def _moved(state: Tensor, start: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from labctl.errors import EnvironmentProblem
 from labctl.train.engine import Eager, Graphed, engine_of
 from labctl.train.learner import Knobs, Metrics, Objective
 
-Capture = Literal["whole", "chunks", "never"]
+Capture = Literal["whole", "never"]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 NOTHING = Objective({})
 
@@ -72,12 +72,10 @@ def trained(subject: Regression, engine: Any, steps: int = 10) -> list[dict[str,
     ("name", "capture", "device", "found", "why"),
     [
         ("auto", "whole", CPU, "eager", ""),
-        ("auto", "chunks", CPU, "eager", ""),
+        ("auto", "never", CPU, "eager", ""),
         ("eager", "whole", CPU, "eager", ""),
         ("eager", "whole", CUDA, "eager", ""),
-        ("eager", "chunks", CUDA, "eager", ""),
-        ("auto", "chunks", CUDA, "graphed in chunks", ""),
-        ("graphed", "chunks", CUDA, "graphed in chunks", ""),
+        ("eager", "never", CUDA, "eager", ""),
         ("auto", "never", CUDA, "eager", "Regression is not to be recorded (capture: never)"),
     ],
 )

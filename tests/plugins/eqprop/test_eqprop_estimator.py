@@ -72,11 +72,11 @@ def case(eqprop: Modules, energy_model: Make) -> Callable[..., Any]:
             model.query_key.mul_(2)
         cost = eqprop("cost").Cost(1.0, 0.1)
 
-        def estimate(beta: float, sign: float = 1.0, mask: Any = None, **options: Any) -> Any:
+        def estimate(beta: float, mask: Any = None, **options: Any) -> Any:
             config = eqprop("config").EqPropConfig(**({"nudge": EXACT} | options))
             return eqprop("estimator").estimate(
                 model, cost, images(), CLASSES, torch.tensor(beta, dtype=torch.float64), config,
-                sign=sign, mask=mask,
+                mask=mask,
             )  # fmt: skip
 
         return estimate, lambda: implicit(model, cost, images(), CLASSES)
@@ -122,11 +122,11 @@ def test_the_bias_falls_with_its_power_of_beta(
 def test_both_signs_of_a_one_sided_contrast_make_a_centered_one(case: Callable[..., Any]) -> None:
     estimate, _ = case()
     plus = estimate(0.1, estimator="random_sign").gradients
-    minus = estimate(0.1, -1.0, estimator="random_sign").gradients
+    minus = estimate(-0.1, estimator="random_sign").gradients
     centered = estimate(0.1).gradients
     for name, gradient in centered.items():
         torch.testing.assert_close((plus[name] + minus[name]) / 2, gradient, rtol=0, atol=1e-9)
-        turned = estimate(0.1, -1.0).gradients[name]
+        turned = estimate(-0.1).gradients[name]
         torch.testing.assert_close(turned, gradient, rtol=0, atol=1e-9)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -13,15 +13,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from labctl.api import Batch, LabctlError, LearnerParts, Objective, Output
-from labctl.train.replay import Graphs
+from labctl.train.engine import engine_of
 
 Modules = Callable[[str], ModuleType]
 Make = Callable[..., Any]
 CLIP = 0.05
 EPOCH = 3
+CUDA = torch.device("cuda")
 
 
 def term(output: Output, batch: Batch, knobs: Any) -> Tensor:
@@ -94,31 +96,22 @@ def test_step_is_the_one_written_out(
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_probe_looks_once_an_epoch(energy_model: Make, learner: Callable[..., Any]) -> None:
-    subject = learner(energy_model().train(), probe={"samples": 4})
-    seen = [subject.step(batch(step), knobs()) for step in range(2 * EPOCH)]
-    assert ["probe_cosine" in metrics for metrics in seen] == [True, False, False] * 2
-    for metrics in (seen[0], seen[EPOCH]):
-        values = {name: float(total / count) for name, (total, count) in metrics.items()}
-        assert values["probe_cosine"] > 0.9999 and values["probe_cosine_body"] > 0.999
-        assert values["probe_error"] < 0.02
-        assert 0 < values["spectral_radius"] < 0.95
-        assert values["snr"] > 10 and 0 < values["displacement"] < 0.1
-    quiet = learner(energy_model().train(), probe={"samples": 0})
-    assert "probe_cosine" not in quiet.step(batch(), knobs())
-
-
-def test_probe_leaves_training_as_it_was(energy_model: Make, learner: Callable[..., Any]) -> None:
-    """With dropout on, which the probe must neither see nor draw."""
-    models = [energy_model(dropout=0.3).train() for _ in range(2)]
-    for model, samples in zip(models, (0, 4), strict=True):
-        subject = learner(model, probe={"samples": samples})
-        for step in range(EPOCH + 1):
-            torch.manual_seed(step)
-            subject.step(batch(step), knobs())
-        assert model.training
-    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
-        assert torch.equal(one, other)
+def test_probe_finds_how_good_the_estimate_is(
+    energy_model: Make, learner: Callable[..., Any]
+) -> None:
+    """With dropout on, which it must not see; and it leaves the model as it was."""
+    model = energy_model(dropout=0.3).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    subject = learner(model, probe={"samples": 4})
+    found = subject.look(batch(), knobs())
+    values = {name: float(total / count) for name, (total, count) in found.items()}
+    assert values["probe_cosine"] > 0.9999 and values["probe_cosine_body"] > 0.999
+    assert values["probe_error"] < 0.02
+    assert 0 < values["spectral_radius"] < 0.95 and values["calmed"] == 1
+    assert values["snr"] > 10 and 0 < values["displacement"] < 0.1
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert learner(model, probe={"samples": 0}).look(batch(), knobs()) == {}
 
 
 def test_a_step_draws_one_mask_a_sample(
@@ -144,12 +137,12 @@ def test_random_sign_is_drawn_from_the_steps_stream(
 
     def sign(seed: int) -> float:
         torch.manual_seed(seed)
-        return float(subject._sign())
+        return float(subject._sign(torch.zeros(1)))
 
     signs = [sign(seed) for seed in range(40)]
     assert set(signs) == {1.0, -1.0}
     assert signs == [sign(seed) for seed in range(40)]
-    assert learner(energy_model())._sign() == 1.0
+    assert learner(energy_model())._sign(torch.zeros(1)) == 1.0
 
 
 def test_an_update_that_lost_too_many_samples_is_skipped(
@@ -160,7 +153,7 @@ def test_an_update_that_lost_too_many_samples_is_skipped(
     strict = {"residual": 1e-9, "energy_rise": None}
     metrics = learner(model, failure=strict).step(batch(), knobs())
     assert metrics["failed"][0] / metrics["failed"][1] == 1
-    assert metrics["skipped"][0] == 1 and "grad_norm" not in metrics
+    assert metrics["skipped"][0] == 1 and metrics["grad_norm"][1] == 0
     # The radius is within its limits, and two steps of two are more than max_busy of them.
     assert metrics["slow"][0] == 1
     for name, value in model.state_dict().items():
@@ -214,53 +207,92 @@ def test_a_saved_learner_goes_on(energy_model: Make, learner: Callable[..., Any]
     assert all(torch.equal(last[name][0], again[name][0]) for name in last)
 
 
-class Recorded:
-    """Calls the function that first came with a key, whatever comes later: what a graph does."""
+class Looks(TorchDispatchMode):
+    """Counts how often Python waits for a value."""
 
-    def __init__(self) -> None:
-        self.functions: dict[Hashable, Callable[..., Any]] = {}
+    count = 0
 
-    def __call__(self, key: Hashable, function: Any, *tensors: Tensor) -> Any:
-        return self.functions.setdefault(key, function)(*tensors)
+    def __torch_dispatch__(
+        self, operator: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.count += operator.overloadpacket is torch.ops.aten._local_scalar_dense
+        return operator(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("options", [{}, {"estimator": "richardson", "sequential": True}])
-def test_a_key_says_all_that_a_recording_must_know(
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"estimator": "random_sign"}, {"estimator": "richardson", "sequential": True}],
+)
+def test_an_unwatched_step_waits_for_nothing_and_is_the_same(
     energy_model: Make, learner: Callable[..., Any], options: dict[str, Any]
 ) -> None:
-    """Steps whose functions were recorded in the first are the steps as they are written."""
+    """So a GPU can record it; with dropout, and a bad batch that is skipped on the way."""
     fields = {"dropout": 0.2, "relax": {"max_steps": 22}}
-    written, replayed = (energy_model(**fields).train() for _ in range(2))
-    record = Recorded()
-    one = learner(written, **options)
-    other = learner(replayed, replace(parts(replayed), replay=record), **options)
-    for step in range(2 * EPOCH):
-        for subject in (one, other):
+    models = [energy_model(**fields).train() for _ in range(2)]
+    # An optimizer on a CPU would itself wait for a learning rate that is a tensor.
+    own = [replace(parts(model), set_lr=lambda lr: None) for model in models]
+    watched, blind = (learner(*pair, **options) for pair in zip(models, own, strict=True))
+    blind.watched = False
+    for step in range(4):
+        given = batch(step)
+        if step == 2:
+            given.inputs[0] = float("nan")
+        for subject in (watched, blind):
             torch.manual_seed(step)
-            subject.step(batch(step), knobs(0.05 + 0.01 * step))
-        if step == 1:  # the first step looks longer for the weights' norms
-            known = set(record.functions)
-    assert record.functions.keys() == known, "later steps need no recording that these did not"
-    assert len(known) > 2
-    for ours, theirs in zip(written.parameters(), replayed.parameters(), strict=True):
+            with Looks() as looks:
+                metrics = subject.step(given, knobs(0.05 + 0.01 * step))
+            assert metrics["skipped"][0] == (step == 2)
+        assert looks.count == 0
+    for ours, theirs in zip(*(model.parameters() for model in models), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
 
 
-@pytest.mark.gpu
-@pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS")
-def test_graphs_train_bit_for_bit_as_kernels_one_by_one(
-    eqprop: Modules, energy_model: Make, learner: Callable[..., Any]
+def test_a_skipped_step_leaves_the_optimizer_as_it_was(
+    energy_model: Make, learner: Callable[..., Any]
 ) -> None:
-    models = [energy_model(relax={"max_steps": 22}).float().cuda().train() for _ in range(2)]
-    subjects = [
-        learner(model, replace(parts(model), replay=replay))
-        for model, replay in zip(models, (Recorded(), Graphs()), strict=True)
+    """Moments of the weights neither decay nor take in a gradient that is no number."""
+    model = energy_model().train()
+    own = parts(model)
+    own.optimizer.param_groups[0]["momentum"] = 0.9
+    subject = learner(model, own, contraction={"max_busy": 10.0})
+    first, bad = batch(0), batch(1)
+    bad.inputs[:] = float("nan")
+    subject.step(bad, knobs())
+    assert all(state["momentum_buffer"].eq(0).all() for state in own.optimizer.state.values())
+    subject.step(first, knobs())
+
+    def changing() -> list[Tensor]:
+        moments = (state["momentum_buffer"] for state in own.optimizer.state.values())
+        return [*model.parameters(), *moments]
+
+    before = [value.detach().clone() for value in changing()]
+    subject.step(bad, knobs())
+    assert all(torch.equal(*pair) for pair in zip(before, changing(), strict=True))
+
+
+@pytest.mark.gpu
+def test_a_recorded_step_is_the_step_bit_for_bit(
+    energy_model: Make, learner: Callable[..., Any]
+) -> None:
+    fields = {"dropout": 0.2, "relax": {"max_steps": 22}}
+    models = [energy_model(**fields).float().cuda().train() for _ in range(2)]
+    # A learning rate in a tensor is more than this optimizer can take without waiting.
+    own = [replace(parts(model), set_lr=lambda lr: None) for model in models]
+    one, other = (learner(*pair) for pair in zip(models, own, strict=True))
+    engines = [
+        engine_of(name, subject, subject.parts.objective, subject.model.parameters(), CUDA)
+        for name, subject in (("eager", one), ("graphed", other))
     ]
-    for step in range(EPOCH + 1):
+    for step in range(2 * EPOCH):
         given = batch(step)
         there = Batch(given.inputs.float().cuda(), given.targets.cuda(), given.index.cuda())
-        for subject in subjects:
-            subject.step(there, {name: value.cuda() for name, value in knobs().items()})
+        turned = {name: value.cuda() for name, value in knobs(0.05 + 0.01 * step).items()}
+        for engine in engines:
+            torch.manual_seed(step)
+            if engine.is_due(there, turned):
+                engine.prepare(there, turned)
+            engine.step(there, turned)
+    assert (engines[1].name, engines[1].why) == ("graphed", "")
     for ours, theirs in zip(*(model.parameters() for model in models), strict=True):
         assert torch.equal(ours, theirs)
 

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from labctl.api import eagerly
-
 Modules = Callable[[str], ModuleType]
 Make = Callable[..., Any]
 
@@ -147,33 +145,6 @@ def test_what_has_not_come_to_rest_has_failed(eqprop: Modules) -> None:
     assert found.failed.tolist() == [False, True]
 
 
-def recorded(key: Any, function: Callable[..., Any], *tensors: Tensor) -> Any:
-    """As a recording does it: of all samples at once."""
-    return function(*tensors)
-
-
-@pytest.mark.parametrize("replay", [eagerly, recorded])
-def test_a_failed_sample_is_tried_again_with_half_the_step(eqprop: Modules, replay: Any) -> None:
-    """From steps over the goal that grow tenfold at once, and half of which do not."""
-    slopes = torch.tensor([-10.2, -40.0, 0.5], dtype=torch.float64).view(3, 1, 1)
-    start = torch.zeros(3, 1, 1, dtype=torch.float64)
-    config, failure = eqprop("config").RelaxConfig(), eqprop("config").FailureConfig()
-
-    def energy(x: Tensor, slope: Tensor) -> Tensor:
-        return (x**2 * (1 - slope) / 2 - x).flatten()
-
-    found = eqprop("relaxation").relax_safely(
-        lambda x, slope: 1 + slope * x, start, (slopes,), config, failure, energy, replay=replay
-    )
-    alone = eqprop("relaxation").relax(
-        lambda x, slope: 1 + slope * x, start[2:], (slopes[2:],), config, failure
-    )
-    assert found.failed.tolist() == [False, True, False]
-    assert found.x[2] == alone.x[0] and found.steps[2] == alone.steps[0], "it came to rest at once"
-    assert found.x[[0, 2]].flatten().tolist() == pytest.approx([1 / 11.2, 2.0], rel=1e-4)
-    assert found.residual[0] < 1e-5
-
-
 def test_steps_over_the_goal_are_shortened(eqprop: Modules) -> None:
     """Slope -5 oscillates at any step above 1/3, -0.5 at none, though it steps over its goal."""
     slopes = torch.tensor([-5.0, -0.5, 0.9], dtype=torch.float64).view(3, 1, 1)
@@ -197,15 +168,15 @@ def test_an_energy_that_rose_is_a_failure(eqprop: Modules) -> None:
     start = torch.ones(2, 1, 1, dtype=torch.float64)
     config, failure = eqprop("config").RelaxConfig(), eqprop("config").FailureConfig()
     sign = torch.tensor([1.0, -1.0], dtype=torch.float64).view(2, 1, 1)
-    settle = eqprop("relaxation").relax_safely
+    settle = eqprop("relaxation").relax
 
     def climb(x: Tensor, sign: Tensor) -> Tensor:
         return (sign * (x - 2) ** 2 + sign).flatten()
 
     arguments = (lambda x, sign: 1 + x / 2, start, (sign,), config)
-    assert settle(*arguments, failure, climb).failed.tolist() == [False, True]
+    assert settle(*arguments, failure, energy=climb).failed.tolist() == [False, True]
     blind = failure.model_copy(update={"energy_rise": None})
-    assert settle(*arguments, blind, climb).failed.tolist() == [False, False]
+    assert settle(*arguments, blind, energy=climb).failed.tolist() == [False, False]
 
 
 def test_on_the_meta_device_every_step_is_taken(eqprop: Modules, energy_model: Make) -> None:
@@ -236,6 +207,22 @@ def test_python_looks_at_values_every_few_steps(eqprop: Modules, energy_model: M
     with Looks() as looks:
         model.settle(u, config=config)
     assert looks.count == 24 // eqprop("relaxation").CHECK_EVERY
+
+
+@pytest.mark.parametrize("failure", [None, "usual"])
+def test_an_unwatched_relaxation_waits_for_nothing_and_comes_to_the_same(
+    eqprop: Modules, energy_model: Make, failure: str | None
+) -> None:
+    model = energy_model(relax={"max_steps": 40, "tol": 1e-4})
+    u = model.drive(images()).detach()
+    rule = None if failure is None else eqprop("config").FailureConfig()
+    seen = model.settle(u, failure=rule)
+    with Looks() as looks:
+        blind = model.settle(u, failure=rule, watched=False)
+    assert looks.count == 0
+    assert blind.work == 40 * len(u) > seen.work
+    assert torch.equal(blind.steps, seen.steps) and torch.equal(blind.failed, seen.failed)
+    torch.testing.assert_close(blind.x, seen.x, rtol=0, atol=1e-12)
 
 
 def test_evaluation_equals_training_on_the_way(energy_model: Make) -> None:

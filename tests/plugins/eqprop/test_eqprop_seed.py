@@ -301,8 +301,9 @@ def test_at_the_reported_setting_nudged_and_free_differ_by_noise(
 ) -> None:  # fmt: skip
     """Measured before, at another draw: .1165 and .1174 with dropout, .01316 and .01317 without."""
     model = seed_model(mnist, 0, embed_dim=256, num_heads=8, hidden_dim=1024, dropout_mode=mode)
-    learner = seed_learner(model.train(), noise_every=1)
-    figures = means(learner.step(random_batch(model, 128, (1, 28, 28)), knobs(model, beta)))
+    learner = seed_learner(model.train(), noise=True)
+    given = random_batch(model, 128, (1, 28, 28)), knobs(model, beta)
+    figures = means(learner.look(*given) | learner.step(*given))
     assert figures["free_steps"] == figures["nudge_steps"] == 50
     assert low < figures["displacement"] < high
     assert figures["displacement"] == pytest.approx(figures["noise"], rel=0.02)
@@ -339,16 +340,14 @@ def test_its_gradient_is_far_from_the_true_one(seed_model: Make, seed_learner: M
     assert sum(total) / 6 < 0.5 and max(total) < 0.9, total
 
 
-def test_learner_counts_its_steps_and_refuses_other_models(
-    seed_model: Make, seed_learner: Make
-) -> None:
-    learner = seed_learner(seed_model(max_steps=5), noise_every=2)
-    given = random_batch(learner.model, 4)
-    has_noise = ["noise" in learner.step(given, knobs(learner.model, 0.2)) for _ in range(3)]
-    assert has_noise == [False, True, False]
-    other = seed_learner(learner.model, noise_every=2)
-    other.load_state_dict(learner.state_dict())
-    assert "noise" in other.step(given, knobs(learner.model, 0.2))
+def test_noise_is_looked_for_where_it_is_asked_for(seed_model: Make, seed_learner: Make) -> None:
+    model = seed_model(max_steps=5)
+    given = random_batch(model, 4), knobs(model, 0.2)
+    assert seed_learner(model).look(*given) == {}
+    assert 0 < means(seed_learner(model, noise=True).look(*given))["noise"] < 1
+
+
+def test_other_models_are_refused(seed_learner: Make) -> None:
     with pytest.raises(LabctlError, match="architecture eqprop_seed"):
         seed_learner(nn.Linear(2, 2))
 

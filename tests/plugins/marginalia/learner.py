@@ -14,7 +14,7 @@ from . import SignumConfig
 class Signum:
     """A learner that asks nothing of the optimizer and keeps its momentum itself."""
 
-    capture: Literal["whole", "chunks", "never"] = "whole"
+    capture: Literal["whole", "never"] = "whole"
 
     def __init__(self, config: SignumConfig, parts: LearnerParts) -> None:
         self.config, self.parts = config, parts
