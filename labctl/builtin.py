@@ -132,7 +132,10 @@ _DATA: tuple[Card, ...] = (
 
 _TRAINING: tuple[Card, ...] = (
     LearnerCard(
-        name="backprop", summary="back-propagation of the sum of the loss terms", build=_backprop
+        name="backprop",
+        summary="back-propagation of the sum of the loss terms",
+        build=_backprop,
+        takes_mixtures=True,
     ),
     OptimizerCard(name="adamw", summary="AdamW, fused", config=AdamWConfig, build=_adamw),
     OptimizerCard(name="sgd", summary="SGD with momentum, fused", config=SGDConfig, build=_sgd),
@@ -141,6 +144,7 @@ _TRAINING: tuple[Card, ...] = (
         summary="over classes or tokens",
         config=CrossEntropyConfig,
         build=_cross_entropy,
+        takes_mixtures=True,
     ),
     CostCard(
         name="executed_flops",

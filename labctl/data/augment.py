@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .affine import centred, normalised, resampled
 from .decisions import Decisions
+from .mixture import within
 from .operations import operated
 from .transfer import sent
 
@@ -49,12 +50,7 @@ def erased(inputs: Tensor, boxes: Tensor) -> Tensor:
     Args:
         boxes: int64 (B, 4) on the host: top, bottom, left, right, ends excluded.
     """
-    height, width = inputs.shape[2:]
-    top, bottom, left, right = sent(boxes, inputs.device)[..., None, None].unbind(1)
-    row = torch.arange(height, device=inputs.device)[:, None]
-    column = torch.arange(width, device=inputs.device)
-    is_erased = (row >= top) & (row < bottom) & (column >= left) & (column < right)
-    return torch.where(is_erased[:, None], 0, inputs)
+    return torch.where(within(sent(boxes, inputs.device), inputs)[:, None], 0, inputs)
 
 
 def _crop_and_flip(decisions: Decisions) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -14,6 +14,7 @@ from labctl.registry.card import DataSpec
 from .augment import augmented, erased
 from .decisions import Decisions
 from .examples import Batch, Examples
+from .mixture import mixed
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,16 @@ class Batches:
             inputs = self._scaled(inputs)
             if decisions is not None and decisions.boxes is not None:
                 inputs = erased(inputs, decisions.boxes)
-        return Batch(inputs, targets, index.to(inputs.device), geometry)
+        batch = Batch(inputs, targets, index.to(inputs.device), geometry)
+        if decisions is None or decisions.mixture is None:
+            return batch
+        mixture = decisions.mixture.to(inputs.device)
+        return replace(
+            batch,
+            inputs=mixed(inputs, mixture),
+            other_targets=targets[mixture.partner],
+            share=mixture.share,
+        )
 
     def in_order(self, size: int) -> Iterator[Batch]:
         """Every example once, in order, without augmentation; the last batch may be smaller."""

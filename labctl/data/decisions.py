@@ -11,6 +11,7 @@ from torch import Tensor
 from labctl.recipe.augment import Augment, Erase
 
 from . import policies
+from .mixture import Mixture
 from .operations import Program
 
 ERASE_TRIES = 10
@@ -32,13 +33,15 @@ class Decisions:
     """Of the policy."""
     boxes: Tensor | None
     """int64 (B, 4): top, bottom, left, right of what is erased, ends excluded; zeros for none."""
+    mixture: Mixture | None
+    """Of pairs of samples."""
 
     @classmethod
     def drawn(
         cls, count: int, size: tuple[int, int], augment: Augment, draws: torch.Generator
     ) -> Decisions:
         """For `count` images of `size` (height, width), from a CPU generator."""
-        shift = side = boxes = None
+        shift = side = boxes = mixture = None
         if augment.crop:
             most = augment.crop
             shift = torch.randint(-most, most + 1, (2, count), generator=draws).T
@@ -47,17 +50,21 @@ class Decisions:
         program = policies.drawn(augment, count, size, draws)
         if augment.erase is not None:
             boxes = erase_boxes(count, size, augment.erase, draws)
-        return cls(shift, side, program, boxes)
+        if augment.mix is not None:
+            mixture = Mixture.drawn(count, size, augment.mix, draws)
+        return cls(shift, side, program, boxes, mixture)
 
     @classmethod
     def joined(cls, parts: Sequence[Decisions]) -> Decisions:
         """Those of all samples of several, which were drawn for one configuration."""
         programs = [part.program for part in parts if part.program is not None]
+        mixtures = [part.mixture for part in parts if part.mixture is not None]
         return cls(
             _joined([part.shift for part in parts]),
             _joined([part.side for part in parts]),
             Program.joined(programs) if programs else None,
             _joined([part.boxes for part in parts]),
+            Mixture.joined(mixtures) if mixtures else None,
         )
 
 

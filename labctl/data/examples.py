@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +25,18 @@ class Batch:
     geometry: Tensor | None = None
     """float (B, 2, 3): output -> input pixel coordinates in [-1, 1] of what augmentation did; None
     for nothing."""
+    other_targets: Tensor | None = None
+    """int64 (B,): classes of what images were mixed with; None where nothing is mixed."""
+    share: Tensor | None = None
+    """float32 (B,): weight of `targets`; `other_targets` have the rest. None where nothing is
+    mixed."""
+
+    def blended(self, of: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `of` gives for each of the targets, (B,); of mixed ones, by their shares."""
+        own = of(self.targets)
+        if self.other_targets is None or self.share is None:
+            return own
+        return torch.lerp(of(self.other_targets), own, self.share.to(own.dtype))
 
 
 class Examples(Protocol):

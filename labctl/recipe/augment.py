@@ -29,11 +29,43 @@ class Erase(Config):
         return self
 
 
+class Mix(Config):
+    """Images of a batch mixed in pairs, and their targets with them; after all other augmentation.
+
+    mixup (Zhang et al. 2018) blends them, CutMix (Yun et al. 2019) puts a rectangle of one into the
+    other.
+    """
+
+    mixup: float = Field(default=0.0, ge=0)
+    """alpha of the Beta distribution that shares are drawn from; 0 for no mixup."""
+    cutmix: float = Field(default=0.0, ge=0)
+    """The same of CutMix."""
+    probability: float = Field(default=1.0, gt=0, le=1)
+    """That a sample is mixed at all."""
+    switch: float = Field(default=0.5, ge=0, le=1)
+    """Where both are given, the share of samples that CutMix has."""
+
+    @model_validator(mode="after")
+    def _check_kinds(self) -> Self:
+        if not self.mixup and not self.cutmix:
+            raise ValueError("mixup and cutmix are both 0; give one, such as mixup: 0.2")
+        if "switch" in self.model_fields_set and not (self.mixup and self.cutmix):
+            raise ValueError("switch is for mixup and cutmix together")
+        return self
+
+    @property
+    def share_of_cutmix(self) -> float:
+        """Of the samples that are mixed."""
+        if self.mixup and self.cutmix:
+            return self.switch
+        return 1.0 if self.cutmix else 0.0
+
+
 _RANDAUGMENT = {"operations", "magnitude"}
 
 
 class Augment(Config):
-    """Per-sample augmentation of training images: crop, flip, policy, scaling, erase."""
+    """Per-sample augmentation of training images: crop, flip, policy, scaling, erase, mix."""
 
     crop: int = Field(default=0, ge=0)
     """Pixels of zero padding on each side before a random crop to the original size."""
@@ -49,6 +81,8 @@ class Augment(Config):
     """Of randaugment: their level."""
     erase: Erase | None = None
     """Random erasing; none if not given."""
+    mix: Mix | None = Field(default=None, exclude_if=lambda mix: mix is None)
+    """mixup and CutMix; none if not given."""
 
     @model_validator(mode="after")
     def _check_randaugment(self) -> Self:

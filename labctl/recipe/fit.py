@@ -69,6 +69,16 @@ def check_augment(check: Check, augment: Augment, spec: DataSpec) -> None:
         check.report(("data", "augment", "policy"), message, "remove policy")
 
 
+def check_mix(check: Check, augment: Augment, selection: Selection) -> None:
+    """Whether learner and loss know what to do with targets that are mixed."""
+    if augment.mix is None:
+        return
+    for part in (selection.learner, *selection.losses.values()):
+        if part is not None and not part.card.takes_mixtures:
+            message = f"{part.card.kind} {part.card.name} does not take targets that are mixed"
+            check.report(("data", "augment", "mix"), message, "remove mix")
+
+
 def clock_of(check: Check, document: Document, spec: DataSpec, budget: Time | None) -> Clock | None:
     """The budget in steps; None after reporting why there is none.
 

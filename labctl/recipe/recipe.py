@@ -169,6 +169,7 @@ def _read(reading: _Reading, steps: int | None = None) -> Recipe:
     if spec is not None:
         fit.check_model(check, selection.architecture, spec)
         fit.check_augment(check, document.data.augment, spec)
+        fit.check_mix(check, document.data.augment, selection)
         clock = fit.clock_of(check, document, spec, _length(check, reading, document, steps))
         knobs = fit.knobs_of(check, selection.with_knobs, spec)
     if clock is not None:

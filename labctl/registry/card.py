@@ -197,6 +197,9 @@ class LearnerCard(Card):
 
     build: Callable[[Any, LearnerParts], Learner]
     knobs: Callable[[Any, DataSpec], tuple[Knob, ...]] = no_knobs
+    takes_mixtures: bool = False
+    """Whether it heeds `Batch.other_targets` and `Batch.share`, itself or by calling the
+    objective."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +214,8 @@ class LossTerm(Card):
 
     build: Callable[[Any, DataSpec], Term]
     knobs: Callable[[Any, DataSpec], tuple[Knob, ...]] = no_knobs
+    takes_mixtures: bool = False
+    """Whether it heeds `Batch.other_targets` and `Batch.share`, or reads no targets at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,7 @@ class Objective:
         """The same of what the model has put out."""
         parts = self._parts(output, batch, knobs)
         loss = _sum(parts)
-        metrics = accuracy(output.logits.detach(), batch.targets)
+        metrics = accuracy(output.logits.detach(), batch)
         count = metrics["acc"][1]
         metrics["loss"] = (loss.detach() * count, count)
         if len(parts) > 1:
@@ -76,11 +76,12 @@ def forward(model: nn.Module, inputs: Tensor, knobs: Knobs) -> Output:
     return output if isinstance(output, Output) else Output(output)
 
 
-def accuracy(logits: Tensor, targets: Tensor) -> Metrics:
-    """Share of targets that have the largest logit, over targets that are not -100."""
-    counted = targets != -100
-    right = (logits.argmax(-1) == targets) & counted
-    return {"acc": (right.sum().float(), counted.sum().float())}
+def accuracy(logits: Tensor, batch: Batch) -> Metrics:
+    """Share of targets that have the largest logit, over targets that are not -100. Of mixed ones
+    each counts by its share."""
+    found, counted = logits.argmax(-1), batch.targets != -100
+    right = batch.blended(lambda targets: ((found == targets) & counted).float())
+    return {"acc": (right.sum(), counted.sum().float())}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -15,11 +16,15 @@ from .learner import Knobs, Output, Term
 
 def cross_entropy(config: Any, spec: DataSpec) -> Term:
     """Cross-entropy over classes, or over the vocabulary at every position; targets of -100 are
-    left out."""
+    left out. Of targets that are mixed, by their shares."""
 
     def term(output: Output, batch: Batch, knobs: Knobs) -> Tensor:
         logits = output.logits.flatten(0, -2).float()
-        loss = F.cross_entropy(logits, batch.targets.flatten(), label_smoothing=config.smoothing)
+        of = partial(F.cross_entropy, logits, label_smoothing=config.smoothing)
+        if batch.share is None:
+            loss = of(batch.targets.flatten())
+        else:
+            loss = batch.blended(partial(of, reduction="none")).mean()
         weighed: Tensor = loss * config.weight
         return weighed
 
