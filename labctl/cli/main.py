@@ -11,6 +11,7 @@ import typer
 
 import labctl
 from labctl.errors import LabctlError
+from labctl.project import Project
 
 from . import inspecting, making, reporting, running, sweeping, tracking
 from .session import set_project
@@ -48,6 +49,8 @@ def _options(
     ] = False,
 ) -> None:
     set_project(project)
+    # Before torch is imported, which would put a folder that does not last into its place.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Project.at(project).cache / "compiled"))
 
 
 def main() -> None:

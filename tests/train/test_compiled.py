@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,3 +150,22 @@ def test_a_compiled_run_is_the_run_and_says_when_it_compiled(
     windows = [r.fields for r in compiled.of("metrics") if "steps" in r.fields]
     assert "seconds" not in windows[0] and all("seconds" in fields for fields in windows[1:])
     assert [c.engine for c in result_of(found["true"]).conditions] == [name]
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_what_one_worker_compiled_the_next_need_not(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels are kept in the user's cache; another seed finds all of them there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    kernels: list[set[Path]] = []
+    for seed in (0, 1):
+        code, output = lab.labctl(
+            "run", "tiny", "numerics.compiled=true", f"seeds=[{seed}]", "budget=1ep",
+            "schedules.lr=1e-3", "schedules.token_drop=0", "--no-track",
+        )  # fmt: skip
+        assert code == 0, output
+        kernels.append(set((tmp_path / "cache/labctl/compiled/fxgraph").rglob("*")))
+    assert kernels[0] and kernels[0] == kernels[1]
