@@ -31,20 +31,28 @@ console = Console(
 )
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+def table_of(*columns: str, is_unbroken: bool = False) -> Table:
+    """An empty table; `is_unbroken` if no column is any use in pieces."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=is_unbroken)
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in UNBROKEN)
+        table.add_column(column, overflow="fold", no_wrap=is_unbroken or column in UNBROKEN)
     return table
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A value in four digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return "" if value is None else str(value)
 
 
-def _flops(count: float) -> str:
+def rate_of(flops_per_second: float) -> str:
+    """`1.25 TFLOP/s`."""
+    return f"{flops_of(flops_per_second)}/s"
+
+
+def flops_of(count: float) -> str:
+    """`763.8 GFLOP`."""
     for unit in ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"):
         if count < 1000:
             return f"{count:.4g} {unit}"
@@ -57,9 +65,9 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     if not rows:
         console.print("none")
         return
-    table = _table(*rows[0])
+    table = table_of(*rows[0])
     for row in rows:
-        table.add_row(*(_text(value) for value in row.values()))
+        table.add_row(*(text_of(value) for value in row.values()))
     console.print(table)
 
 
@@ -75,20 +83,20 @@ def print_plan(project: Project, recipe: Recipe, plans: tuple[Plan, ...]) -> Non
     )
     if isinstance(recipe.document.budget, Match):
         console.print(f"  a budget that matches {recipe.document.budget}")
-    table = _table("knob", "kind", "over training", "value from step")
+    table = table_of("knob", "kind", "over training", "value from step")
     for sketch in sketches(recipe, plans[0]):
         shown = (
             sketch.values if len(sketch.values) <= 9 else (*sketch.values[:4], *sketch.values[-4:])
         )
         values = ["..." if i == 4 and len(sketch.values) > 9 else "" for i in range(len(shown))]
         text = "  ".join(
-            f"{gap + ' ' if gap else ''}{_text(v)} @{s}"
+            f"{gap + ' ' if gap else ''}{text_of(v)} @{s}"
             for gap, (s, v) in zip(values, shown, strict=True)
         )
         table.add_row(sketch.name, sketch.kind, sketch.line, text)
     console.print(table)
     _print_phases(recipe, plans[0])
-    runs = _table("seed", "key", "status", "folder")
+    runs = table_of("seed", "key", "status", "folder")
     for plan in plans:
         run = run_of(project, plan)
         runs.add_row(str(plan.work.seed), plan.key, str(run.status), project.shown(run.folder))
@@ -101,7 +109,7 @@ def _print_phases(recipe: Recipe, plan: Plan) -> None:
     if not phases[0][2]:
         return
     per_epoch = plan.work.steps_per_epoch
-    table = _table("epochs", *_series(phases[0][2]))
+    table = table_of("epochs", *_series(phases[0][2]))
     for start, end, values in phases:
         table.add_row(f"{start / per_epoch:g} to {end / per_epoch:g}", *_series(values).values())
     console.print(table)
@@ -111,7 +119,7 @@ def _series(values: dict[str, float]) -> dict[str, str]:
     joined: dict[str, str] = {}
     for name, value in values.items():
         stem = name.rstrip("0123456789")
-        joined[stem] = f"{joined[stem]} {_text(value)}" if stem in joined else _text(value)
+        joined[stem] = f"{joined[stem]} {text_of(value)}" if stem in joined else text_of(value)
     return joined
 
 
@@ -120,7 +128,7 @@ def print_cost(cost: dict[str, Any]) -> None:
     ledger = cost["ledger"]
     console.print(
         f"parameters {ledger['parameters']:,}   "
-        f"forward {_flops(ledger['forward_flops'])} an example"
+        f"forward {flops_of(ledger['forward_flops'])} an example"
     )
     fvcore = ledger["fvcore"]
     if "total" in fvcore:
@@ -129,18 +137,18 @@ def print_cost(cost: dict[str, Any]) -> None:
         )
     else:
         console.print(f"fvcore: {fvcore['missing']}")
-    table = _table("steps", "structural knobs", "a step", "share of the run")
+    table = table_of("steps", "structural knobs", "a step", "share of the run")
     for phase in ledger["phases"]:
         total = phase["step_flops"] * (phase["end"] - phase["start"])
-        knobs = "  ".join(f"{name} {_text(value)}" for name, value in phase["structural"].items())
+        knobs = "  ".join(f"{name} {text_of(value)}" for name, value in phase["structural"].items())
         table.add_row(
             f"{phase['start']} to {phase['end']}",
             knobs,
-            _flops(phase["step_flops"]),
+            flops_of(phase["step_flops"]),
             f"{total / max(1, ledger['train_flops']):.1%}",
         )
     console.print(table)
-    console.print(f"training executes {_flops(ledger['train_flops'])} a seed")
+    console.print(f"training executes {flops_of(ledger['train_flops'])} a seed")
     if ledger["uncounted"]:
         console.print(f"not counted: {', '.join(ledger['uncounted'])}")
     for estimate in cost["estimates"]:
@@ -169,13 +177,13 @@ def print_run(project: Project, run: Run) -> None:
         console.print(
             f"  {facts.get('device_name', facts.get('device'))}   torch {facts.get('torch')}"
         )
-    table = _table("metric", "last", "at step", "best", "at step")
+    table = table_of("metric", "last", "at step", "best", "at step")
     for name, curve in sorted(journal.curves.items()):
         if name.startswith("knob/"):
             continue
         last = max(curve)
         best = (min if "loss" in name else max)(curve, key=lambda step: curve[step])
-        table.add_row(name, _text(curve[last]), str(last), _text(curve[best]), str(best))
+        table.add_row(name, text_of(curve[last]), str(last), text_of(curve[best]), str(best))
     if table.row_count:
         console.print(table)
     for fault in journal.damage:

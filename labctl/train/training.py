@@ -73,7 +73,7 @@ class Training:
         self.plan, self.work = assembly.plan, assembly.plan.work
         self.arithmetic = Arithmetic(self.work.numerics, device)
         self.lane = Lane(device)
-        with self._at_work():
+        with self.at_work():
             faults = self._build()
         if not self.is_trained:
             self._forget_results()
@@ -108,7 +108,7 @@ class Training:
         return self._restore()
 
     @contextmanager
-    def _at_work(self) -> Iterator[None]:
+    def at_work(self) -> Iterator[None]:
         """Around everything that computes."""
         with self.lane.entered(), self.arithmetic.active():
             yield
@@ -128,6 +128,11 @@ class Training:
     def is_trained(self) -> bool:
         return self.step >= self.work.steps
 
+    def skip_to(self, step: int) -> None:
+        """Stand at `step` as if all before it had been trained, which says nothing of the weights:
+        for timing."""
+        self.step = step
+
     def advance(self, steps: int) -> None:
         """Train `steps` more steps, or to the end of the budget.
 
@@ -135,14 +140,14 @@ class Training:
             Diverged: the loss stopped being finite.
             Halted: a stop rule of the recipe was met.
         """
-        with self._at_work():
+        with self.at_work():
             for _ in range(min(steps, self.work.steps - self.step)):
                 self._note_phase()
                 self._one_step()
                 if self.step % self.plan.runtime.log_every == 0 or self.step == self.work.steps:
                     self._close_window()
                 if self.work.is_evaluated(self.step):
-                    self._evaluate()
+                    self.evaluate()
 
     def _one_step(self) -> None:
         with self.clock.running():
@@ -250,7 +255,7 @@ class Training:
         if name := self.stopping.note(self.step, values):
             raise Halted(f"{name} at step {self.step}: {self.stopping.rules[name]}")
 
-    def _evaluate(self) -> None:
+    def evaluate(self) -> None:
         """Evaluate on the held-out splits; at the end on training too, keeping predictions."""
         self._settle()
         is_last = self.is_trained
@@ -309,7 +314,7 @@ class Training:
 
     def checkpoint(self) -> None:
         """Make everything up to this step durable."""
-        with self._at_work():
+        with self.at_work():
             self._settle()
             self._save()
         self.journal.record("checkpoint", self.step)
@@ -365,9 +370,9 @@ class Training:
 
     def finish(self) -> None:
         """Final evaluation if a restart lost it, predictions, measurements, weights."""
-        with self._at_work():
+        with self.at_work():
             if self._evaluated[0] != self.step:
-                self._evaluate()
+                self.evaluate()
             for name, metrics in self.stopping.unseen.items():
                 message = f"stop.{name} was never tried: no {', '.join(metrics)} was journalled"
                 self.journal.record("warning", self.step, message=message)

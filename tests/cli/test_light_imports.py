@@ -37,6 +37,7 @@ LIGHT = (
     ("data",),
     ("report", "--table", "main"),
     ("logs", "--help"),
+    ("bench", "--help"),
 )
 
 
