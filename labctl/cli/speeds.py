@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labctl.measure.speed import Case, Speed
+from labctl.measure.speed import COMPILED, Case, Speed
 from labctl.plan.plan import settings_of
 
 from .pictures import console, rate_of, table_of, text_of
@@ -25,7 +25,7 @@ def print_speed(speed: Speed) -> None:
     _print_times(speed)
     for why in dict.fromkeys(case.why for case in speed.cases if case.why):
         console.print(why)
-    if any(case.engine == "compiled" for case in speed.cases):
+    if any(case.engine == COMPILED for case in speed.cases):
         console.print("compiled is other arithmetic: numerics.compiled=true, another key")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from labctl.errors import EnvironmentProblem, LabctlError, RunError, UsageError, did_you_mean
-from labctl.measure.speed import Case, Matmul, Speed
+from labctl.measure.speed import COMPILED, Case, Matmul, Speed
 from labctl.plan.derive import plans
 from labctl.plan.plan import Plan, Rung
 from labctl.project import Project
@@ -29,7 +29,6 @@ from labctl.store.atomic import storage, write_json
 from labctl.store.run import Run, all_runs
 from labctl.store.status import Status
 
-COMPILED = "compiled"
 ENGINES: tuple[str, ...] = (*get_args(EngineName), COMPILED)
 """`auto`, `eager` and `graphed` are `runtime.engine`; `compiled` is `numerics.compiled`, which is
 other arithmetic, so the figures are those of another key."""

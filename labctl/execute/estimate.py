@@ -11,11 +11,11 @@ from labctl.plan.plan import Plan
 from labctl.project import Project
 from labctl.registry.card import Places
 from labctl.registry.registry import Registry
-from labctl.store.journal import Journal
-from labctl.store.run import all_runs
 from labctl.train.assembly import Assembly
 from labctl.train.cost import FP32, ledger, placeholder
 from labctl.train.numerics import Arithmetic, device_of
+
+from .measured import estimates, measured
 
 PROBE_STEPS = 3
 
@@ -23,48 +23,13 @@ PROBE_STEPS = 3
 def cost_of(project: Project, registry: Registry, plan: Plan) -> dict[str, Any]:
     """Ledger of a plan, and estimates of its training time.
 
-    From past runs of the same model and batch, else from a short probe here.
+    From steps of the same model and batch that were timed before, else from a short probe here.
     """
     assembly = Assembly(plan, registry, Places(project.data_roots))
     counted = ledger(assembly)
-    estimates = _from_runs(project, plan) or [_probed(assembly, counted)]
-    return {"ledger": counted, "estimates": estimates}
-
-
-def _from_runs(project: Project, plan: Plan) -> list[dict[str, Any]]:
-    """One estimate per device on which the same model has been trained with the same batch."""
-    found: dict[str, tuple[float, str]] = {}
-    for run in all_runs(project):
-        other = run.plan.work
-        same = (
-            other.architecture == plan.work.architecture and other.data.name == plan.work.data.name
-        )
-        if (
-            not same
-            or other.batch_size != plan.work.batch_size
-            or other.numerics != plan.work.numerics
-        ):
-            continue
-        journal = run.journal
-        pace = _pace(journal)
-        if pace is not None:
-            device = next(journal.of("begin")).fields.get("device_name", "?")
-            found[device] = (pace, run.plan.name)
-    return [
-        {
-            "device": device,
-            "seconds": pace * plan.work.steps,
-            "basis": f"{pace:.3g} s a step in {name}",
-        }
-        for device, (pace, name) in found.items()
-    ]
-
-
-def _pace(journal: Journal) -> float | None:
-    """Mean step time over all windows but the first, which warms up."""
-    windows = [r.fields for r in journal.of("metrics") if "seconds" in r.fields][1:]
-    steps = sum(w["steps"] for w in windows)
-    return sum(w["seconds"] for w in windows) / steps if steps else None
+    found = estimates(measured(project, plan), plan, counted["phases"])
+    found = found or [_probed(assembly, counted)]
+    return {"ledger": counted, "estimates": found}
 
 
 def _probed(assembly: Assembly, counted: dict[str, Any]) -> dict[str, Any]:
@@ -90,6 +55,7 @@ def _probed(assembly: Assembly, counted: dict[str, Any]) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"this {device.type}"
     return {
         "device": name,
+        "together": 1,
         "seconds": pace * work.steps * relative,
         "basis": f"a probe of {PROBE_STEPS} steps, {pace:.3g} s each, scaled by FLOPs",
     }

@@ -14,6 +14,8 @@ from labctl.store.atomic import write_text
 
 MARKER = "labctl_bench"
 FORMAT = 1
+COMPILED = "compiled"
+"""The engine that is `numerics.compiled`; the others are `runtime.engine`."""
 
 
 class Spread(Config):
