@@ -25,6 +25,8 @@ def print_speed(speed: Speed) -> None:
     _print_times(speed)
     for why in dict.fromkeys(case.why for case in speed.cases if case.why):
         console.print(why)
+    if uncounted := sorted({name for case in speed.cases for name in case.uncounted}):
+        console.print(f"FLOPs not counted: {', '.join(uncounted)}")
     if any(case.engine == COMPILED for case in speed.cases):
         console.print("compiled is other arithmetic: numerics.compiled=true, another key")
 

@@ -194,7 +194,9 @@ class Timing:
             batch, knobs = training.supply.at(training.step), training.board.at(training.step)
             is_hidden = training.work.numerics.compiled and not is_cuda
             carried_out = None if is_hidden else tally(_step(training.engine.step, batch, knobs))
-            as_written = tally(_step(_as_written(training).step, batch, knobs))
+            plain = _step(_as_written(training).step, batch, knobs)
+            plain()  # makes what a learner makes once
+            as_written = tally(plain)
         return Launches(
             unit="kernel launches" if is_cuda else "operators",
             as_written=as_written,
@@ -279,6 +281,10 @@ def _require(attempt: Attempt) -> None:
     """
     if attempt.status is None:
         return
+    if attempt.was_squeezed:
+        raise RunError(
+            "the device has no memory for so many seeds together", hint="fewer: --together 1"
+        )
     end = attempt.run.end or {}
     raise RunError(
         f"{attempt.status}: {end.get('message') or 'the worker was asked to stop'}",
@@ -312,6 +318,7 @@ def timed(order: dict[str, Any]) -> dict[str, Any]:
         "carried_out": engine.name,
         "why": engine.why,
         "step_flops": ledger["phases"][0]["step_flops"],
+        "uncounted": ledger["uncounted"],
         **timing.preparing(),
     }
     matmul = roof(timing.trainings[0].arithmetic).model_dump() if order["wants_matmul"] else None

@@ -81,6 +81,8 @@ class Case(Config):
     """A step of one seed: a round of turns, divided by the seeds in it."""
     step_flops: int
     """That one step of one seed executes, 2 per multiply-accumulate."""
+    uncounted: tuple[str, ...] = ()
+    """Operators whose FLOPs it lacks."""
     launches: Launches
     shares: Shares
     start_seconds: float
