@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from labctl.measure.speed import COMPILED, Case, Speed
 from labctl.plan.plan import settings_of
 
@@ -21,8 +23,9 @@ def print_speed(speed: Speed) -> None:
         f"  matmul of {matmul.size} x {matmul.size}, {matmul.dtype}: "
         f"{rate_of(matmul.flops_per_second)}"
     )
-    _print_rates(speed)
-    _print_times(speed)
+    _print([_rates(speed, case) for case in speed.cases])
+    console.print("Shares of a whole run's time, launches of a step, and what comes before it:")
+    _print([_times(case) for case in speed.cases])
     for why in dict.fromkeys(case.why for case in speed.cases if case.why):
         console.print(why)
     if uncounted := sorted({name for case in speed.cases for name in case.uncounted}):
@@ -31,52 +34,49 @@ def print_speed(speed: Speed) -> None:
         console.print("compiled is other arithmetic: numerics.compiled=true, another key")
 
 
-def _print_rates(speed: Speed) -> None:
-    table = table_of(
-        *_NAMES, "knobs", f"{speed.unit}/s", "low to high", "x", "ms a step", "TFLOP/s",
-        "of matmul", "eta", is_unbroken=True,
-    )  # fmt: skip
-    for case in speed.cases:
-        rate, eta = speed.rate(case), speed.efficiency(case)
-        table.add_row(
-            *_names(case),
-            "  ".join(f"{name} {text_of(value)}" for name, value in case.structural.items()),
-            f"{rate.median:,.0f}",
-            f"{rate.low:,.0f} to {rate.high:,.0f}",
-            f"{speed.ratio(case):.2f}",
-            text_of(1e3 * case.step_seconds.median),
-            f"{case.flops_per_second / 1e12:.3g}",
-            f"{case.flops_per_second / speed.matmul.flops_per_second:.1%}",
-            "" if eta is None else f"{eta:.2f}",
-        )
-    console.print(table)
+def _rates(speed: Speed, case: Case) -> dict[str, str]:
+    rate, eta = speed.rate(case), speed.efficiency(case)
+    knobs = (f"{name} {text_of(value)}" for name, value in case.structural.items())
+    return {
+        **_names(case),
+        "knobs": "  ".join(knobs),
+        f"{speed.unit}/s": f"{rate.median:,.0f}",
+        "low to high": f"{rate.low:,.0f} to {rate.high:,.0f}",
+        "x": f"{speed.ratio(case):.2f}",
+        "ms a step": text_of(1e3 * case.step_seconds.median),
+        "TFLOP/s": f"{case.flops_per_second / 1e12:.3g}",
+        "of matmul": f"{case.flops_per_second / speed.matmul.flops_per_second:.1%}",
+        "eta": "" if eta is None else f"{eta:.2f}",
+    }
 
 
-def _print_times(speed: Speed) -> None:
-    unit = speed.cases[0].launches.unit
-    table = table_of(
-        *_NAMES, "data", "step", "evaluating", "tracking", unit, "as written",
-        "1st step", "compiling", "capture", is_unbroken=True,
-    )  # fmt: skip
-    for case in speed.cases:
-        launches, shares = case.launches, case.shares
-        table.add_row(
-            *_names(case),
-            *(f"{part:.1%}" for part in
-              (shares.data, shares.step, shares.evaluation, shares.tracking)),
-            "unseen" if launches.as_carried_out is None else f"{launches.as_carried_out:,}",
-            f"{launches.as_written:,}",
-            f"{case.start_seconds:.1f} s",
-            f"{case.compile_seconds:.1f} s" if case.compile_seconds else "",
-            f"{case.capture_seconds:.2f} s" if case.capture_seconds else "",
-        )  # fmt: skip
-    console.print(table)
+def _times(case: Case) -> dict[str, str]:
+    launches, shares = case.launches, case.shares
+    carried_out = launches.as_carried_out
+    return {
+        **_names(case),
+        "data": f"{shares.data:.1%}",
+        "step": f"{shares.step:.1%}",
+        "evaluating": f"{shares.evaluation:.1%}",
+        "tracking": f"{shares.tracking:.1%}",
+        launches.unit: "unseen" if carried_out is None else f"{carried_out:,}",
+        "as written": f"{launches.as_written:,}",
+        "1st step": f"{case.start_seconds:.1f} s",
+        "compiling": f"{case.compile_seconds:.1f} s" if case.compile_seconds else "",
+        "capture": f"{case.capture_seconds:.2f} s" if case.capture_seconds else "",
+    }
 
 
-_NAMES = ("engine", "seeds", "at")
-
-
-def _names(case: Case) -> tuple[str, ...]:
+def _names(case: Case) -> dict[str, str]:
     is_it = case.carried_out.startswith(case.engine)
     engine = case.carried_out if is_it else f"{case.carried_out} ({case.engine})"
-    return engine, str(case.together), case.at
+    return {"engine": engine, "seeds": str(case.together), "at": case.at}
+
+
+def _print(rows: Sequence[dict[str, str]]) -> None:
+    """Columns in which nothing stands are left out."""
+    names = [name for name in rows[0] if any(row[name] for row in rows)]
+    table = table_of(*names, is_unbroken=True)
+    for row in rows:
+        table.add_row(*(row[name] for name in names))
+    console.print(table)
