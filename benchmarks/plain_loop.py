@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from subject import Subject, arguments, logits_of, report, timed
@@ -42,7 +43,8 @@ def transform_of(subject: Subject) -> Transform:
     ]
     if (erase := augment.erase) is not None:
         parts.append(v2.RandomErasing(erase.probability, erase.area, erase.aspect))
-    return v2.Compose(parts)
+    whole: Transform = v2.Compose(parts)
+    return whole
 
 
 def batches(subject: Subject, *, per_sample: bool) -> Iterator[tuple[Tensor, Tensor]]:
@@ -64,11 +66,12 @@ def step_of(subject: Subject, *, per_sample: bool) -> Callable[[], None]:
     work, model = subject.plan.work, subject.model()
     parameters = list(model.parameters())
     config = work.optimizer.config
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim >= 2]},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
     optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for p in parameters if p.ndim >= 2]},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-        ],
+        groups,
         lr=subject.lr,
         betas=tuple(config["betas"]),
         eps=config["eps"],

@@ -99,7 +99,7 @@ def estimates(
 
     On each device only those count that are most like the plan: of the same numerics, then of the
     same engine. A phase that was measured takes what it took; another one what the phase with the
-    closest FLOPs took, scaled by FLOPs.
+    closest FLOPs took, scaled by FLOPs if these differ.
 
     Args:
         phases: of the plan's ledger.
@@ -149,8 +149,8 @@ def _estimate(
     for phase in phases:
         flops = phase["step_flops"]
         own = paces.get(form_of(phase["structural"]))
-        scaled += own is None
         nearest = own or min(paces.values(), key=lambda p: abs(p.step_flops - flops))
+        scaled += own is None and nearest.step_flops != flops
         step_seconds = nearest.seconds_per_step(0 if own else flops)
         seconds += step_seconds * (phase["end"] - phase["start"])
     total = sum(phase["end"] - phase["start"] for phase in phases)

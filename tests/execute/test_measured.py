@@ -50,6 +50,12 @@ def test_the_closest_phase_is_scaled(plan: Plan) -> None:
     assert found["seconds"] == pytest.approx(10 * 0.8 / 2)
 
 
+def test_a_phase_of_the_same_flops_under_another_name_is_not_scaled(plan: Plan) -> None:
+    """Where one recipe turns a knob and another leaves it at its default."""
+    (found,) = estimates([replace(DENSE, form=form_of({}))], plan, PHASES[:1])
+    assert found["seconds"] == pytest.approx(100) and "scaled" not in found["basis"]
+
+
 def test_numbers_together_and_devices_are_not_mixed(plan: Plan) -> None:
     three = replace(DENSE, together=3, seconds=4.0)
     other = replace(DENSE, device="b GPU", seconds=20.0)
