@@ -31,11 +31,11 @@ console = Console(
 )
 
 
-def table_of(*columns: str, is_unbroken: bool = False) -> Table:
-    """An empty table; `is_unbroken` if no column is any use in pieces."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=is_unbroken)
+def table_of(*columns: str, is_tight: bool = False) -> Table:
+    """An empty table; `is_tight` if its columns are many."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=is_tight)
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=is_unbroken or column in UNBROKEN)
+        table.add_column(column, overflow="fold", no_wrap=column in UNBROKEN)
     return table
 
 

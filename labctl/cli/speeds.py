@@ -11,7 +11,7 @@ from .pictures import console, rate_of, table_of, text_of
 
 
 def print_speed(speed: Speed) -> None:
-    """Two tables: how fast, and what the time goes to."""
+    """Two tables: how fast, with the time of a step, and what the time goes to."""
     facts, matmul = speed.environment, speed.matmul
     settings = "  ".join(settings_of(speed.point))
     console.print(f"[bold]{speed.recipe}[/]  {settings}", markup=True)
@@ -43,10 +43,10 @@ def _rates(speed: Speed, case: Case) -> dict[str, str]:
         f"{speed.unit}/s": f"{rate.median:,.0f}",
         "low to high": f"{rate.low:,.0f} to {rate.high:,.0f}",
         "x": f"{speed.ratio(case):.2f}",
-        "ms a step": text_of(1e3 * case.step_seconds.median),
+        "ms": text_of(1e3 * case.step_seconds.median),
         "TFLOP/s": f"{case.flops_per_second / 1e12:.3g}",
         "of matmul": f"{case.flops_per_second / speed.matmul.flops_per_second:.1%}",
-        "eta": "" if eta is None else f"{eta:.2f}",
+        "eta": "" if eta is None else f"{eta.median:.2f} ({eta.low:.1f} to {eta.high:.1f})",
     }
 
 
@@ -69,14 +69,14 @@ def _times(case: Case) -> dict[str, str]:
 
 def _names(case: Case) -> dict[str, str]:
     is_it = case.carried_out.startswith(case.engine)
-    engine = case.carried_out if is_it else f"{case.carried_out} ({case.engine})"
+    engine = case.carried_out if is_it else f"{case.engine}: {case.carried_out}"
     return {"engine": engine, "seeds": str(case.together), "at": case.at}
 
 
 def _print(rows: Sequence[dict[str, str]]) -> None:
     """Columns in which nothing stands are left out."""
     names = [name for name in rows[0] if any(row[name] for row in rows)]
-    table = table_of(*names, is_unbroken=True)
+    table = table_of(*names, is_tight=True)
     for row in rows:
         table.add_row(*(row[name] for name in names))
     console.print(table)

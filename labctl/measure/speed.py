@@ -133,18 +133,24 @@ class Speed(Config):
         """How many times as fast as the first case."""
         return self.rate(case).median / self.rate(self.cases[0]).median
 
-    def efficiency(self, case: Case) -> float | None:
-        """`eta` of a case over the first place at which the same engine trained as many seeds."""
+    def efficiency(self, case: Case) -> Spread | None:
+        """`eta` of a case over the first place at which the same engine trained as many seeds.
+
+        Lowest and highest are of the slowest window over the other's fastest, and the reverse: a
+        saving that is smaller than the spread of the windows says nothing, and this shows it.
+        """
         alike = (
             other
             for other in self.cases
             if (other.engine, other.together) == (case.engine, case.together)
         )
         first = next(alike)
-        return eta(
-            case.step_seconds.median / first.step_seconds.median,
-            case.step_flops / first.step_flops if first.step_flops else 1.0,
-        )
+        saved = case.step_flops / first.step_flops if first.step_flops else 1.0
+        took, before = case.step_seconds, first.step_seconds
+        middle = eta(took.median / before.median, saved)
+        ends = (eta(took.high / before.low, saved), eta(took.low / before.high, saved))
+        known = [end for end in ends if end is not None]
+        return None if middle is None else Spread(median=middle, low=min(known), high=max(known))
 
 
 def eta(time_ratio: float, flops_ratio: float) -> float | None:

@@ -99,7 +99,18 @@ def test_eta_compares_what_was_trained_alike(speed_of: Callable[..., Speed]) -> 
         case(3.2, 80, at="100%", together=3),
     )
     found = [speed.efficiency(each) for each in speed.cases]
-    assert found == [None, None, pytest.approx(0.5), pytest.approx(1.0)]
+    assert found[:2] == [None, None]
+    assert [each.median for each in found[2:] if each] == pytest.approx([0.5, 1.0])
+
+
+@pytest.mark.parametrize("flops", [80, 125])
+def test_eta_is_as_uncertain_as_its_windows(speed_of: Callable[..., Speed], flops: int) -> None:
+    """Windows of half and double the time: from 4 to 1/4 of the time before."""
+    speed = speed_of(case(1.0, 100), case(1.0, flops, at="100%"))
+    found = speed.efficiency(speed.cases[1])
+    assert found is not None
+    ends = sorted((1 - ratio) / (1 - flops / 100) for ratio in (4, 0.25))
+    assert (found.low, found.median, found.high) == pytest.approx((ends[0], 0, ends[1]))
 
 
 def test_what_was_written_is_read_back(speed_of: Callable[..., Speed], tmp_path: Path) -> None:
