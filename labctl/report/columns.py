@@ -219,7 +219,12 @@ def _seeds(row: Row, quantity: str, digits: int, scale: float = 1.0, unit: str =
     why = f"no {quantity} was recorded"
     if quantity not in DERIVED and not any(quantity in r.metrics for r in row.results.values()):
         known = {name for result in row.results.values() for name in result.metrics}
-        why += f"; {did_you_mean(quantity, known)}"
+        measurement = quantity.partition("/")[0]
+        if any(name.partition("/")[0] == measurement for name in known):
+            why += f"; {did_you_mean(quantity, known)}"
+        elif row.results:
+            note = f"{row.name} has no {measurement}, neither as a measure nor as a split"
+            return _nothing(row, (note,))
     return _over_seeds(row, values(row, quantity), digits, scale, unit, why)
 
 

@@ -9,7 +9,7 @@ import math
 import re
 import shutil
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from labctl.errors import UsageError, did_you_mean
@@ -18,6 +18,9 @@ from .grid import Cell, Grid
 
 WIDTH = 120
 """Characters in a line where the output is no terminal."""
+PADDING = 3
+"""Characters between two columns on a terminal."""
+_WORD, _FIGURE = re.compile(r"\S+"), re.compile(r"\S+(?: \u00b1 \S+)?")
 _BREAKS = re.compile(r" (?=\()|(?<=[,;]) ")
 """Where a line that is too long is broken without parting what belongs together."""
 
@@ -48,13 +51,16 @@ def terminal(grid: Grid) -> str:
     turned = list(zip(*columns, strict=True))
     if _narrowest(columns) > width >= _narrowest(turned):
         columns, are_figures = turned, [False] + [True] * (len(turned) - 1)
-    is_broken = sum(max(map(len, cells)) + 2 for _, *cells in columns) > width
+    is_broken = sum(max(map(len, cells)) + PADDING for _, *cells in columns) > width
+    if is_broken:
+        columns = [(head, *(_BREAKS.sub("\n", text) for text in cells)) for head, *cells in columns]
+    widths = _widths(columns, width)
     table = Table(title=Text(grid.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for (head, *_), is_figure in zip(columns, are_figures, strict=True):
+    for (head, *_), is_figure, own in zip(columns, are_figures, widths, strict=True):
         justify: Literal["left", "right"] = "right" if is_figure else "left"
-        table.add_column(Text(head), justify=justify, overflow="fold")
+        table.add_column(Text(head), justify=justify, overflow="fold", width=own)
     for row in list(zip(*columns, strict=True))[1:]:
-        table.add_row(*(Text(_BREAKS.sub("\n", text) if is_broken else text) for text in row))
+        table.add_row(*map(Text, row))
     printed = io.StringIO()
     console = Console(file=printed, width=width, color_system=None, emoji=False)
     console.print(table, *(Text(line) for line in [*_numbered(grid), *grid.remarks]), sep="\n")
@@ -63,7 +69,33 @@ def terminal(grid: Grid) -> str:
 
 def _narrowest(columns: Iterable[Iterable[str]]) -> int:
     """Characters in a line of a table whose words are all whole."""
-    return sum(2 + max(len(word) for text in column for word in text.split()) for column in columns)
+    return sum(PADDING + _longest(_WORD, column) for column in columns)
+
+
+def _longest(piece: re.Pattern[str], column: Iterable[str]) -> int:
+    return max((len(found) for text in column for found in piece.findall(text)), default=0)
+
+
+def _widths(columns: Sequence[Sequence[str]], width: int) -> list[int | None]:
+    """Of columns whose figures stay whole, or at least their words; what is left over is shared out
+    among those that need more. None for all where not even the words fit."""
+    room = width - PADDING * len(columns)
+    tried = ([_longest(piece, column) for column in columns] for piece in (_FIGURE, _WORD))
+    least = next((widths for widths in tried if sum(widths) <= room), None)
+    if least is None:
+        return [None] * len(columns)
+    spare = room - sum(least)
+    wanted = [
+        max(len(line) for text in column for line in text.splitlines() or [""]) - own
+        for column, own in zip(columns, least, strict=True)
+    ]
+    found = list(least)
+    modest_first = sorted(range(len(columns)), key=lambda place: wanted[place])
+    for rank, place in enumerate(modest_first):
+        given = min(wanted[place], spare // (len(columns) - rank))
+        found[place] += given
+        spare -= given
+    return list(found)
 
 
 def markdown(grid: Grid) -> str:

@@ -124,6 +124,19 @@ def test_terminal_breaks_a_figure_from_its_count_and_not_within(
     assert "(n=2 of 3)" in text
 
 
+def test_terminal_keeps_words_whole_where_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much a neighbour would like to have."""
+    headings = (Heading("row", False), *(Heading(f"Test acc {i}", True) for i in range(6)))
+    cells = [Cell("Back-propagation through time"), *[Cell("98.82 \u00b1 0.04 (n=5)")] * 6]
+    grid = Grid("main", "Table", headings, (GridRow(tuple(cells), {"recipe": "r"}),), ())
+    for width, figure in ((120, "98.82 \u00b1 0.04"), (88, "98.82")):
+        monkeypatch.setenv("COLUMNS", str(width))
+        text = render(grid, "terminal")
+        assert max(map(len, text.splitlines())) <= width
+        assert "Back-propagation" in text and text.count(figure) == text.count("(n=5)") == 6
+    assert "98.82 \u00b1 0.04" not in text
+
+
 def test_csv_has_the_cells_and_the_raw_figures(grid: Grid) -> None:
     first, second = csv.DictReader(io.StringIO(render(grid, "csv")))
     assert first["row"] == "base"
