@@ -19,7 +19,7 @@ from labctl.store.run import Run, run_of
 
 WIDTH = 120
 """Columns where there is no terminal to ask, as in a pipe."""
-UNBROKEN = ("over training", "run", "name", "key")
+UNBROKEN = ("over training", "run", "name", "key", "knobs")
 """Columns that are no use in pieces."""
 
 _terminal = Console()
@@ -32,10 +32,11 @@ console = Console(
 
 
 def table_of(*columns: str, is_tight: bool = False) -> Table:
-    """An empty table; `is_tight` if its columns are many."""
+    """An empty table; `is_tight` if its columns are many, whose words then stay whole."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=is_tight)
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in UNBROKEN)
+        least = max(map(len, column.split())) if is_tight else None
+        table.add_column(column, overflow="fold", no_wrap=column in UNBROKEN, min_width=least)
     return table
 
 

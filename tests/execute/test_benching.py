@@ -188,7 +188,10 @@ def test_a_recipe_that_fails_is_said_with_its_reason(lab: Any) -> None:
 
 
 @pytest.mark.slow
-def test_the_verb_prints_a_table_keeps_a_file_and_shows_it_again(lab: Any) -> None:
+def test_the_verb_prints_a_table_keeps_a_file_and_shows_it_again(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     arguments = ("bench", "tiny", "model.depth=1", "--steps", "5", "--out", "speed.json")
     code, output = lab.labctl(*arguments)
     assert code == 0, output
