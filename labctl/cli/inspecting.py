@@ -15,6 +15,7 @@ from .session import AsJson, Preset, RecipeName, RunName, _recipe_names, open_pr
 if TYPE_CHECKING:
     from labctl.plan.plan import Plan
     from labctl.registry.registry import Registry
+    from labctl.store.run import Run
 
 _CARDS = {
     "architectures": "architecture",
@@ -257,6 +258,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """State of runs, read from their folders."""
+    from labctl.plan.plan import settings_of
     from labctl.store.run import all_runs, find_runs
 
     project, _ = open_project()
@@ -266,7 +268,7 @@ def status(
         else list(all_runs(project))
     )
     rows = []
-    for run in found:
+    for run in sorted(found, key=_place):
         plan, state = run.plan, run.status
         journal = run.journal
         step = max(
@@ -276,6 +278,7 @@ def status(
         rows.append(
             {
                 "run": f"{plan.label}/seed={plan.work.seed}",
+                "set": " ".join(settings_of(plan.point)),
                 "key": plan.key[:8],
                 "status": str(state),
                 "step": f"{min(step, plan.work.steps)}/{plan.work.steps}",
@@ -290,7 +293,16 @@ def status(
         return None
     from .pictures import print_rows
 
+    if not any(row["set"] for row in rows):
+        rows = [{name: text for name, text in row.items() if name != "set"} for row in rows]
     return print_rows(rows)
+
+
+def _place(run: Run) -> tuple[str, list[str], int]:
+    """In a list: seeds of the same work beside each other."""
+    from labctl.plan.plan import settings_of
+
+    return run.plan.label, settings_of(run.plan.point), run.plan.work.seed
 
 
 def logs(

@@ -10,6 +10,7 @@ import pytest
 
 from labctl.plan.derive import plans
 from labctl.recipe.recipe import load
+from labctl.store.run import run_of
 from labctl.store.status import Status
 
 SHORT = ("seeds=[1]", "budget=2ep", "schedules.token_drop.end=2ep", "evaluate.every=1ep")
@@ -69,6 +70,20 @@ def test_reading_verbs_speak_json(trained: Any) -> None:
     assert parsed("validate", "tiny")["valid"] == ["tiny"]
     assert {"name": "digits", "state": "here"}.items() <= parsed("data")[0].items()
     assert all(row["state"] == "ok" for row in parsed("doctor"))
+
+
+def test_status_says_what_was_set_otherwise_and_keeps_seeds_together(lab: Any) -> None:
+    for depth in (1, 3):
+        for job in lab.jobs("tiny", f"model.depth={depth}"):
+            run_of(lab.project, job.plan).create(job.plan, {})
+    code, output = lab.labctl("status", "--json")
+    rows = [(row["set"], row["run"], row["status"]) for row in json.loads(output)]
+    assert code == 0 and rows == [
+        (f"model.depth={depth}", f"tiny/seed={seed}", "PENDING")
+        for depth in (1, 3)
+        for seed in (0, 1)
+    ]
+    assert "model.depth=3" in lab.labctl("status")[1]
 
 
 @pytest.mark.slow
