@@ -22,7 +22,7 @@ from hypothesis import settings
 
 from labctl.errors import RecipeError
 from labctl.execute.inline import carry_out_inline
-from labctl.execute.supervisor import Job
+from labctl.execute.job import Job
 from labctl.plan.derive import plans
 from labctl.plan.plan import Plan
 from labctl.project import Project

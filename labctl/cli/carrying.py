@@ -15,7 +15,8 @@ from .session import print_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from labctl.execute.supervisor import Outcome, Steering
+    from labctl.execute.job import Outcome
+    from labctl.execute.supervisor import Steering
     from labctl.registry.registry import Registry
     from labctl.store.status import Status
 
@@ -110,7 +111,8 @@ def carry_out(
     `again` is what goes on after Ctrl-C.
     """
     from labctl.execute.display import display_for
-    from labctl.execute.supervisor import Interrupted, Options, Supervisor
+    from labctl.execute.signals import Interrupted
+    from labctl.execute.supervisor import Options, Supervisor
 
     if inline:
         from labctl.execute.inline import carry_out_inline

@@ -31,7 +31,7 @@ from .session import (
 )
 
 if TYPE_CHECKING:
-    from labctl.execute.supervisor import Job
+    from labctl.execute.job import Job
 
 
 def register(app: typer.Typer) -> None:
@@ -71,7 +71,7 @@ def run(
     """
     from rich.console import Console
 
-    from labctl.execute.supervisor import Job
+    from labctl.execute.job import Job
     from labctl.plan.derive import plans
     from labctl.recipe.recipe import load
     from labctl.store.status import Status
@@ -131,7 +131,7 @@ def resume(
 
     from rich.console import Console
 
-    from labctl.execute.supervisor import Job
+    from labctl.execute.job import Job
     from labctl.store.run import all_runs, find_runs
     from labctl.store.status import Status
 

@@ -185,7 +185,7 @@ def _grid(
     as_json: bool,
     options: dict[str, Any],
 ) -> None:
-    from labctl.execute.supervisor import Outcome
+    from labctl.execute.job import Outcome
     from labctl.store.status import ANSWERS, Status
     from labctl.sweep.jobs import cells, due
 

@@ -13,7 +13,7 @@ from labctl.store.journal import Journal
 from labctl.store.run import Run, run_of
 from labctl.store.status import Status
 
-from .supervisor import Job
+from .job import Job
 
 
 def prepare(project: Project, run: Run) -> tuple[Project, Job]:

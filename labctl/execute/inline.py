@@ -8,8 +8,9 @@ from labctl.project import Project
 from labctl.registry.registry import Registry
 from labctl.store.run import run_of
 
+from .job import Job, Outcome, outcome_of
 from .provenance import Provenance
-from .supervisor import Job, Outcome, outcome_of, require_device
+from .supervisor import require_device
 from .width import Together, width_of
 from .worker import Stop, work
 

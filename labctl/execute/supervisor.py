@@ -3,16 +3,11 @@ twice."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
@@ -20,7 +15,6 @@ from labctl.errors import EnvironmentProblem
 from labctl.plan.plan import Plan
 from labctl.project import Project
 from labctl.registry.registry import Registry
-from labctl.store.atomic import storage
 from labctl.store.run import Run, run_of
 from labctl.store.status import Status
 from labctl.train.engine import require_engine
@@ -29,8 +23,11 @@ from labctl.train.numerics import Arithmetic, device_of
 from .crew import Crew, log_of, spawn, threads_of
 from .display import Display, Watched
 from .duration import lasting
+from .job import Job, Outcome, outcome_of
 from .provenance import Provenance
+from .signals import Heard, Interrupted
 from .slots import Slot, Slots
+from .tracking import Tracking
 from .width import Together
 
 POLL_SECONDS = 0.15
@@ -39,26 +36,6 @@ PATIENCE_HOURS = 6.0
 PROBE_SECONDS = 4.0
 MOST_RUNS = 1_000_000
 """Of work whose end is not known when it begins."""
-LAST_WORDS_SECONDS = 30.0
-"""How long the tracking process may take to deliver the rest when all runs have ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A plan and the recipe file it came from."""
-
-    plan: Plan
-    recipe: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a plan's run stands when the supervisor is through with it."""
-
-    run: Run
-    status: Status
-    was_skipped: bool = False
-    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +77,6 @@ class _Active:
     crew: Crew | None
     """None: a worker of another supervisor."""
     is_shown: bool = False
-
-
-class Interrupted(Exception):
-    """Ctrl-C or SIGTERM reached the supervisor."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
 
 
 def require_device(jobs: Sequence[Job]) -> None:
@@ -216,7 +185,7 @@ class Supervisor:
         if self.steering is not None:
             self.steering.ended(outcome)
 
-    def _steer(self, provenance: Provenance, feed: subprocess.Popen[bytes] | None) -> None:
+    def _steer(self, provenance: Provenance, tracking: Tracking | None) -> None:
         """Stop what is not worth going on, and take in what shall be trained besides."""
         if self.steering is None or self._stopping or self._signals:
             return
@@ -232,10 +201,8 @@ class Supervisor:
             for job in self._admit(more):
                 run = run_of(self.project, job.plan)
                 provenance.store(run, job.plan, job.recipe)
-                if feed is not None and feed.stdin is not None:
-                    with suppress(OSError):  # it died; `labctl sync` makes it good
-                        feed.stdin.write(os.fsencode(f"{run.folder}\n"))
-                        feed.stdin.flush()
+                if tracking is not None:
+                    tracking.add(run)
             if not more:
                 break
 
@@ -255,19 +222,22 @@ class Supervisor:
         self._slots = Slots(self.project.runs, device, self.options.jobs, most)
         with ExitStack() as stack:
             stack.callback(self._kill_all)
-            stack.enter_context(_Signals(self._note_signal))
+            stack.enter_context(Heard(self._note_signal))
             stack.enter_context(self.display)
-            feed = self._feed() if self.options.track else None
+            runs = [run_of(self.project, job.plan) for job in self._waiting]
+            tracking = Tracking(self.project, runs) if self.options.track else None
             while self._waiting or self._active:
                 self._heed_signals()
                 self._settle()  # before others begin: a failure may mean that none shall
-                self._steer(provenance, feed)
+                self._steer(provenance, tracking)
                 self._start_waiting()
                 self.display.refresh([active.watched for active in self._shown()])
                 self._check_patience()
                 time.sleep(POLL_SECONDS)
-            if feed is not None:
-                self._finish_feed(feed)
+            if tracking is not None and not tracking.finish():
+                self.display.say(
+                    "MLflow does not have everything yet; the runs do. Later: labctl sync"
+                )
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
         """Acted on between two polls: a worker that is just being started is in the list then."""
@@ -453,59 +423,6 @@ class Supervisor:
                 f"this would take about {lasting(hours * 3600)} on this CPU ({pace:.2g} s per step)"
             )
             self._stop_all()
-
-    def _feed(self) -> subprocess.Popen[bytes]:
-        runs = [str(run_of(self.project, job.plan).folder) for job in self._waiting]
-        order = {"project": str(self.project.root), "runs": runs}
-        log_path = self.project.runs / ".feed.log"
-        with storage(log_path), log_path.open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "labctl.track.feed", json.dumps(order)],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def _finish_feed(self, feed: subprocess.Popen[bytes]) -> None:
-        """Let the tracking process deliver the rest; never wait long for it."""
-        assert feed.stdin is not None
-        with suppress(OSError):  # it died with a folder unread
-            feed.stdin.close()
-        try:
-            code = feed.wait(timeout=LAST_WORDS_SECONDS)
-        except subprocess.TimeoutExpired:
-            feed.kill()
-            code = feed.wait()
-        if code:
-            self.display.say("MLflow does not have everything yet; the runs do. Later: labctl sync")
-
-
-class _Signals:
-    """Signal handlers for as long as runs train."""
-
-    def __init__(self, handler: object) -> None:
-        self.handler = handler
-        self.numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def __enter__(self) -> None:
-        # What is ignored already stays so: that is how nohup keeps a command alive.
-        heard = [n for n in self.numbers if signal.getsignal(n) is not signal.SIG_IGN]
-        self.before = {number: signal.signal(number, self.handler) for number in heard}  # type: ignore[arg-type] # checked by use
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-
-def outcome_of(run: Run, plan: Plan, *, was_skipped: bool = False) -> Outcome:
-    """How `run` stands now, as far as `plan` is concerned: without a measurement that it asks for,
-    a trained run has not answered it."""
-    status = run.status
-    message = str((run.end or {}).get("message", ""))
-    if status is Status.DONE and run.needs(plan):
-        status, message = Status.FAILED, message or "trained, but not measured: run it again"
-    return Outcome(run, status, was_skipped, message)
 
 
 def _discard(runs: Sequence[Run]) -> None:

@@ -26,7 +26,7 @@ from .space import Params, holds, point_of
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from labctl.execute.supervisor import Job
+    from labctl.execute.job import Job
 
     from .study import Log, Study
 
@@ -115,7 +115,7 @@ def keys_of(jobs: Sequence[Job]) -> list[str]:
 
 def jobs_of(recipe: Recipe) -> list[Job]:
     """One job per seed."""
-    from labctl.execute.supervisor import Job
+    from labctl.execute.job import Job
 
     return [Job(plan, recipe.path) for plan in plans(recipe)]
 

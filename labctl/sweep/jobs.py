@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from labctl.execute.supervisor import Job
+from labctl.execute.job import Job
 from labctl.plan.derive import plans
 from labctl.project import Project
 from labctl.registry.registry import Registry

@@ -40,7 +40,7 @@ from .space import point_of
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from labctl.execute.supervisor import Job, Outcome
+    from labctl.execute.job import Job, Outcome
 
     from .study import Study
 

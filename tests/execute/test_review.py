@@ -19,12 +19,12 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from labctl.errors import EnvironmentProblem
-from labctl.execute import supervisor as supervising
 from labctl.execute.crew import threads_of
 from labctl.execute.display import Lines, Watched
 from labctl.execute.inline import carry_out_inline
 from labctl.execute.provenance import Provenance, repository
-from labctl.execute.supervisor import Interrupted, Options, Supervisor
+from labctl.execute.signals import Heard, Interrupted
+from labctl.execute.supervisor import Options, Supervisor
 from labctl.execute.worker import Attempt, Bench, Stop, work
 from labctl.store import run as store_run
 from labctl.store.journal import JournalWriter, segments
@@ -159,7 +159,7 @@ def test_a_signal_while_a_worker_is_started_reaches_that_worker(
 def test_a_signal_that_was_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with supervising._Signals(lambda number, frame: None):
+        with Heard(lambda number, frame: None):
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
 
 from labctl.execute.display import Lines
-from labctl.execute.supervisor import Job, Options, Outcome, Supervisor
+from labctl.execute.job import Job, Outcome
+from labctl.execute.supervisor import Options, Supervisor
 from labctl.store.run import Run
 from labctl.store.status import Status
 
@@ -88,14 +88,3 @@ def test_what_is_done_is_told_and_not_trained_again(lab: Any, supervise: Any) ->
 
 def test_nothing_offered_is_nothing_done(supervise: Any) -> None:
     assert supervise(ThreeSeeds([])) == []
-
-
-def test_a_tracking_process_that_died_ends_no_command(lab: Any) -> None:
-    display = Mock()
-    supervisor = Supervisor(lab.project, lab.registry, display, Options())
-    with subprocess.Popen([sys.executable, "-c", "exit(3)"], stdin=subprocess.PIPE) as feed:
-        feed.wait()
-        assert feed.stdin is not None
-        feed.stdin.write(b"one folder more\n")  # stays in the buffer
-        supervisor._finish_feed(feed)
-    assert "labctl sync" in display.say.call_args.args[0]

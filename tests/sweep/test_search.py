@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from labctl.errors import EnvironmentProblem, RecipeError, RunError, UsageError
-from labctl.execute.supervisor import Job, Outcome
+from labctl.execute.job import Job, Outcome
 from labctl.plan.plan import Plan
 from labctl.recipe.recipe import Recipe
 from labctl.store.atomic import write_json

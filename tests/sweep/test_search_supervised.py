@@ -27,7 +27,8 @@ import json, sys
 from pathlib import Path
 from rich.console import Console
 from labctl.execute.display import display_for
-from labctl.execute.supervisor import Interrupted, Options, Supervisor
+from labctl.execute.signals import Interrupted
+from labctl.execute.supervisor import Options, Supervisor
 from labctl.project import Project
 from labctl.plan.plan import settings_of
 from labctl.recipe.recipe import load

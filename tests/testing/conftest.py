@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from labctl.execute.inline import carry_out_inline
+from labctl.execute.job import Job
 from labctl.execute.provenance import Provenance
-from labctl.execute.supervisor import Job
 from labctl.execute.worker import Stop, work
 from labctl.plan.derive import plans
 from labctl.project import Project
