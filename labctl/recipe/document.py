@@ -6,7 +6,7 @@ Blocks that name a card (`model`, `data`, `learner`, `optimizer`, `loss.*`, `sch
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -16,13 +16,13 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    model_validator,
 )
 
 from labctl.registry.config import Config
 
 from .augment import Augment
 from .budget import Budget
+from .claim import Claim
 from .predicate import Predicate
 from .times import Interval, Length, Time
 
@@ -150,78 +150,6 @@ class Runtime(Config):
     replayed (`graphed`); `auto` records on CUDA what can be recorded. Results are the same."""
 
 
-class Sourced(Config):
-    """What every claim has."""
-
-    data: str | None = None
-    """Data set that the claim is about; the recipe's own if not given."""
-    source: str = ""
-    """Who claims it, and where."""
-    known: Literal["refuted"] | None = None
-    """`refuted`: the claim is known to be false."""
-
-
-class ReferenceClaim(Sourced):
-    """A published value: shown beside ours with the difference, not judged."""
-
-    reference: str
-    """Metric, such as `test/acc`."""
-    value: float
-    """In the metric's unit; accuracies in percent."""
-
-
-class BoundedClaim(Sourced):
-    """A claim that is judged: what it compares must keep a bound."""
-
-    to: str
-    """The other recipe."""
-    at_least: float | None = None
-    at_most: float | None = None
-
-    @model_validator(mode="after")
-    def _check_bounds(self) -> Self:
-        low, high = self.at_least, self.at_most
-        if low is None and high is None:
-            raise ValueError("claims nothing; give it at_least, at_most or both")
-        if low is not None and high is not None and low > high:
-            raise ValueError(f"nothing is at least {low:g} and at most {high:g}")
-        return self
-
-
-class DifferenceClaim(BoundedClaim):
-    """A bound on a metric minus the same metric of another recipe, paired by seed."""
-
-    difference: str
-    """Metric, such as `test/acc`."""
-
-
-class RatioClaim(BoundedClaim):
-    """A bound on another recipe's metric over this one's: a speed-up, for a time."""
-
-    ratio: str
-    """Metric, such as `time`."""
-
-
-# In brackets, so that no tag of a union is taken for the field of that name in an error's place.
-def _claim_kind(value: Any) -> str | None:
-    if isinstance(value, dict):
-        kinds = ("reference", "difference", "ratio")
-        return next((f"<{kind}>" for kind in kinds if kind in value), None)
-    return f"<{type(value).__name__.removesuffix('Claim').lower()}>"
-
-
-Claim = Annotated[
-    Annotated[ReferenceClaim, Tag("<reference>")]
-    | Annotated[DifferenceClaim, Tag("<difference>")]
-    | Annotated[RatioClaim, Tag("<ratio>")],
-    Discriminator(
-        _claim_kind,
-        custom_error_type="claim_kind",
-        custom_error_message="a claim has one of the fields reference, difference, ratio",
-    ),
-]
-
-
 def _entry_kind(value: Any) -> str:
     return "<block>" if isinstance(value, dict | ScheduleBlock) else "<value>"
 
@@ -299,6 +227,6 @@ class Document(Config):
     measure: dict[str, MeasureBlock] = {}
     """Measurements to take, by name: `labctl ls measurements`."""
     claims: dict[str, Claim] = {}
-    """What the author expects of the results, by name; `labctl report` judges them."""
+    """What the author expects of the results, by name; `labctl check` judges them."""
     runtime: Runtime = Runtime()
     """How a run is carried out."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from labctl.errors import LabctlError, PluginError, UsageError, did_you_mean
+from labctl.errors import LabctlError, PluginError, Problem, UsageError, did_you_mean
 from labctl.project import Project
-from labctl.registry.card import Dataset, DataSpec, Knob, Places
+from labctl.registry.card import Dataset, DataSpec, Knob, MeasurementCard, Places
 from labctl.registry.registry import Registry
 
 from . import catalogue
 from .augment import Augment
 from .check import Check
-from .document import BoundedClaim, Document, ScheduleBlock
+from .derived import DERIVED
+from .document import Document, ScheduleBlock
 from .schedule import Schedule
 from .selection import UNNAMED, Selected, Selection
 from .source import Steps, number
@@ -253,14 +254,46 @@ def check_measures(check: Check, selection: Selection) -> None:
             check.report(("measure", name), message, hint)
 
 
-def check_claims(check: Check, registry: Registry, project: Project, document: Document) -> None:
-    """Whether claims are about recipes and data that there are."""
+def check_claims(
+    check: Check, registry: Registry, project: Project, document: Document, spec: DataSpec | None
+) -> None:
+    """Whether claims are about recipes, data and metrics that there are."""
     for name, claim in document.claims.items():
         steps: Steps = ("claims", name)
         if claim.data is not None and claim.data != document.data.name:
             check.card(registry, Dataset, claim.data, (*steps, "data"))
-        if isinstance(claim, BoundedClaim):
+        for place, recipe in claim.recipes.items():
             try:
-                catalogue.located(project, claim.to.partition("@")[0])
+                catalogue.located(project, recipe.partition("@")[0])
             except UsageError as error:
-                check.report((*steps, "to"), f"claims.{name}.to: {error.message}", error.hint)
+                where = (*steps, *place)
+                check.report(where, f"{'.'.join(map(str, where))}: {error.message}", error.hint)
+        for place, metric in claim.metrics.items() if spec else ():
+            assert spec is not None, "without one there is nothing to look at"
+            if fault := _unknown_metric(registry, document, spec, metric):
+                where = (*steps, *place)
+                message = f"{'.'.join(map(str, where))}: {fault.message}"
+                check.report(where, message, fault.hint)
+
+
+def _unknown_metric(
+    registry: Registry, document: Document, spec: DataSpec, metric: str
+) -> Problem | None:
+    """Why no run of the recipe can have the metric; what stands after the first part of its name
+    is known when a run has been made."""
+    first, slash, _ = metric.partition("/")
+    if not slash:
+        if metric in DERIVED:
+            return None
+        hint = f"{did_you_mean(metric, DERIVED)}; a metric has the name of its split: test/acc"
+        return Problem(f"no quantity {metric!r}", hint=hint)
+    splits = sorted({*spec.sizes, "train", "val"})
+    if first in splits or first in document.measure:
+        return None
+    try:
+        registry.find(MeasurementCard, first, near=(document.model.architecture,))
+    except PluginError:
+        known = [*splits, *document.measure]
+        message = f"no metric {metric!r}: {first} is neither a split nor a measurement"
+        return Problem(message, hint=did_you_mean(first, known))
+    return None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-from labctl.errors import LabctlError, RecipeError, did_you_mean
+from labctl.errors import did_you_mean
+from labctl.recipe.derived import DERIVED
 
+from .comparison import flops_bound, incomparable, is_beyond, values
+from .evidence import subject
 from .grid import Cell, Heading
-from .quantity import DERIVED, is_percent, value_at
+from .quantity import is_percent, value_at
 from .rows import UNSTABLE, Row, listed_seeds
 from .statistics import Summary, paired, summary
 from .table import (
@@ -25,7 +27,7 @@ from .table import (
     TokensColumn,
     VerdictColumn,
 )
-from .verdicts import Word, flops_bound, incomparable, is_beyond, judge, subject, values
+from .verdicts import Verdict, Word, remark
 
 PLUS_MINUS = "\u00b1"
 NOT_COMPARABLE = "not comparable"
@@ -42,6 +44,8 @@ class Columns:
     baseline: str | None
     counterpart: Callable[[Row, str], Row]
     """The row of another recipe that a row is compared with."""
+    verdicts: Sequence[Sequence[Verdict]] = ()
+    """On the claims of each row, if a column shows them."""
 
     def heading(self, column: ColumnConfig) -> Heading:
         """The head of a column, with its unit."""
@@ -73,7 +77,7 @@ class Columns:
             case StableColumn():
                 return [_stable(row) for row in self.rows]
             case VerdictColumn():
-                return [self._verdicts(row) for row in self.rows]
+                return [_claims(*of) for of in zip(self.rows, self.verdicts, strict=True)]
 
     def remark(self, column: ColumnConfig) -> str | None:
         """What a reader must know to read the column."""
@@ -102,11 +106,7 @@ class Columns:
                     "the others diverged, or were halted by a stop rule of their recipe"
                 )
             case VerdictColumn():
-                return (
-                    f"{column.label}: judged by the 95 % interval of Student's t for the mean of "
-                    "what is paired by seed: REPRODUCED within the claimed bound, REFUTED outside, "
-                    "else UNRESOLVED; a reference is a published value, not judged"
-                )
+                return f"{column.label}: {remark([v for row in self.verdicts for v in row])}"
             case _:
                 return None
 
@@ -170,31 +170,20 @@ class Columns:
 
         return [_constant(row, quantity, shown) for row in self.rows]
 
-    def _verdicts(self, row: Row) -> Cell:
-        verdicts = [
-            judge(name, claim, row, partial(self._claimed, row, name))
-            for name, claim in row.recipe.document.claims.items()
-        ]
-        if not verdicts:
-            return Cell("none")
-        here = [verdict for verdict in verdicts if verdict.word is not Word.ELSEWHERE]
-        plain = tuple(verdict.plain() for verdict in verdicts)
-        if not here:
-            claims = row.recipe.document.claims.values()
-            about = sorted({" for ".join(subject(claim, row.recipe)) for claim in claims})
-            return Cell(f"claims are about {', '.join(about)}", claims=plain)
-        if not row.results:
-            return Cell("no result yet", claims=plain)
-        text = "; ".join(verdict.text for verdict in here)
-        return Cell(text, notes=tuple(verdict.detail for verdict in here), claims=plain)
 
-    def _claimed(self, row: Row, claim: str, recipe: str) -> Row:
-        try:
-            return self.counterpart(row, recipe)
-        except LabctlError as error:
-            where = str(row.recipe.tree.place(("claims", claim, "to")))
-            message = f"claims.{claim} compares with {recipe}: {error.message}"
-            raise RecipeError(message, where=where, hint=error.hint) from None
+def _claims(row: Row, verdicts: Sequence[Verdict]) -> Cell:
+    if not verdicts:
+        return Cell("none")
+    here = [verdict for verdict in verdicts if verdict.word is not Word.ELSEWHERE]
+    plain = tuple(verdict.plain() for verdict in verdicts)
+    if not here:
+        claims = row.recipe.document.claims.values()
+        about = sorted({" for ".join(subject(claim, row.recipe)) for claim in claims})
+        return Cell(f"claims are about {', '.join(about)}", claims=plain)
+    if not row.results:
+        return Cell("no result yet", claims=plain)
+    text = "; ".join(verdict.text for verdict in here)
+    return Cell(text, notes=tuple(verdict.detail for verdict in here), claims=plain)
 
 
 def _with_unit(metric: str) -> str:

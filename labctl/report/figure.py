@@ -11,11 +11,11 @@ from pathlib import Path
 
 from labctl.store.atomic import storage
 
+from .comparison import values
 from .quantity import is_percent
 from .rows import UNSTABLE, Row
 from .statistics import summary
 from .sweeps import position
-from .verdicts import values
 
 METRIC, STABLE, COLLAPSED = "#0072B2", "#009E73", "#D55E00"
 """Okabe and Ito's blue, green and vermilion: told apart by people who confuse red and green."""

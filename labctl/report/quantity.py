@@ -10,14 +10,8 @@ GAP = ("train/clean/acc", "test/acc")
 """Accuracy on training examples without augmentation, and on the test set."""
 CLOCKED = ("time", "wall")
 """Quantities that a clock measured: comparable only between equal conditions."""
-DERIVED = {
-    "time": "steps times mean step time, without compilation and evaluation",
-    "wall": "from beginning to end, evaluation and all",
-    "gap": "accuracy on clean training examples minus test accuracy, in points",
-    "flops": "executed, forward and backward, 2 per multiply-accumulate",
-    "parameters": "of the model",
-    "tokens": "tokens alive, mean over blocks and steps",
-}
+PLANNED = ("flops", "parameters", "tokens")
+"""Quantities that the plan decides, the same for every seed."""
 
 
 def is_percent(name: str) -> bool:

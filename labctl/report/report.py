@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from labctl.store.status import Status
 
 from .bundle import published
 from .columns import PLUS_MINUS, Columns
+from .evidence import of_row
 from .figure import draw, marks
 from .grid import Cell, Grid, GridRow, Heading
 from .result import Result
 from .rows import Row, Rows
 from .sweeps import Swept, boundary_of, swept
-from .table import MetricColumn, RowConfig, TableFile, load_table
-from .threshold import judged
+from .table import MetricColumn, RowConfig, TableFile, VerdictColumn, load_table
+from .threshold import of_sweep
+from .verdicts import Verdict, judge
 
 SPREAD = (
     f"mean {PLUS_MINUS} sd over seeds; the sd has n - 1 in its denominator and is left out for "
@@ -52,7 +55,8 @@ def report(
     sweeps = {config.sweep: swept(rows, config.sweep) for config in file.table.rows if config.sweep}
     labels, shown = _shown(file, rows, sweeps)
     baseline = file.table.baseline
-    columns = Columns(shown, baseline, rows.counterpart)
+    verdicts, of_sweeps = _verdicts(file, rows, shown, sweeps)
+    columns = Columns(shown, baseline, rows.counterpart, verdicts)
     by_column = [columns.cells(column) for column in file.table.columns]
     grid_rows = [
         GridRow((Cell(label, notes=tuple(row.notes())), *cells), _facts(row))
@@ -68,7 +72,7 @@ def report(
         remarks=(
             SPREAD,
             *dict.fromkeys(filter(None, remarks)),
-            *_claims(sweeps.values()),
+            *(f"{verdict.text}. {verdict.detail}" for verdict in of_sweeps),
             *_boundaries(sweeps.values()),
             *_mixtures(compared),
         ),
@@ -90,11 +94,16 @@ def _figures(
             yield from draw(title, fields[0], metrics[0], drawn, folder, label)
 
 
-def _claims(sweeps: Iterable[Swept]) -> Iterator[str]:
-    """Verdicts on what is claimed of whole sweeps."""
-    for found in sweeps:
-        for verdict in judged(found) if found.sweep.config.claims else ():
-            yield f"{verdict.text}. {verdict.detail}"
+def _verdicts(
+    file: TableFile, rows: Rows, shown: Sequence[Row], sweeps: Mapping[str, Swept]
+) -> tuple[list[list[Verdict]], list[Verdict]]:
+    """Verdicts on the claims of each row, if a column shows them, and on those of whole sweeps: all
+    that the table says is judged together."""
+    is_shown = any(isinstance(column, VerdictColumn) for column in file.table.columns)
+    by_row = [of_row(row, rows.counterpart) if is_shown else [] for row in shown]
+    of_sweeps = [e for found in sweeps.values() for one in found.editions for e in of_sweep(one)]
+    verdicts = iter(judge([*(one for found in by_row for one in found), *of_sweeps]))
+    return [list(islice(verdicts, len(found))) for found in by_row], list(verdicts)
 
 
 def _boundaries(sweeps: Iterable[Swept]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Means, spreads and intervals over seeds. scipy is loaded when a quantile of t is needed."""
+"""Means, spreads, intervals and tests over seeds. scipy is loaded when a t is needed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-CONFIDENCE = 0.95
+LEVEL = 0.05
+"""Probability of error that a verdict is allowed."""
+POWER = 0.8
+"""Probability with which as many seeds as are called enough would settle a claim."""
 MOST_SEEDS = 1000
 """More seeds than this are not counted."""
 
@@ -35,7 +38,7 @@ def summary(values: Sequence[float]) -> Summary:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where the mean lies, by Student's t: mean +- t * sd / sqrt(n)."""
+    """Where a mean lies, by Student's t: mean +- t * sd / sqrt(n)."""
 
     mean: float
     sd: float
@@ -46,29 +49,200 @@ class Interval:
 
 def interval(values: Sequence[float]) -> Interval | None:
     """The 95 % interval for the mean of `values`; None with fewer than two, or one not finite."""
+    found = estimate(values)
+    if found is None:
+        return None
+    (sample,) = found.samples
+    low, high = found.interval()
+    return Interval(found.mean, sample.sd or 0.0, sample.n, low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean, or the difference of the means of two independent samples, and how sure it is."""
+
+    mean: float
+    samples: tuple[Summary, ...]
+    """One, or two: each finite, with its sd."""
+
+    @property
+    def n(self) -> int:
+        """Seeds in the smallest sample."""
+        return min(sample.n for sample in self.samples)
+
+    def spread(self, n: int | None = None) -> tuple[float, float]:
+        """Standard error and degrees of freedom; if given, those of `n` seeds in each sample.
+
+        Of one sample sd / sqrt(n) and n - 1; of two by Welch (1947, Biometrika 34:28), which for
+        one sample is the same formula.
+        """
+        parts = [((s.sd or 0.0) ** 2 / (n or s.n), (n or s.n) - 1) for s in self.samples]
+        variance = math.fsum(part for part, _ in parts)
+        if variance == 0:
+            return 0.0, math.inf
+        shares = [(part / variance, freedom) for part, freedom in parts if part]
+        return math.sqrt(variance), 1 / math.fsum(s**2 / freedom for s, freedom in shares)
+
+    def interval(self, confidence: float = 1 - LEVEL) -> tuple[float, float]:
+        """The two-sided interval for the mean."""
+        error, freedom = self.spread()
+        half = _quantile(freedom, (1 + confidence) / 2) * error if error else 0.0
+        return self.mean - half, self.mean + half
+
+    def p_above(self, bound: float) -> float:
+        """p of the one-sided test whose rejection says that the mean lies above `bound`; not
+        for what has no spread."""
+        error, freedom = self.spread()
+        return _tail(freedom, (self.mean - bound) / error)
+
+    def p_below(self, bound: float) -> float:
+        """p of the one-sided test whose rejection says that the mean lies below `bound`; not
+        for what has no spread."""
+        error, freedom = self.spread()
+        return _tail(freedom, (bound - self.mean) / error)
+
+
+def estimate(values: Sequence[float]) -> Estimate | None:
+    """The mean of one sample; None with fewer than two values, or one that is not finite."""
     found = summary(values) if values else None
     if found is None or found.sd is None or not math.isfinite(found.mean):
         return None
-    half = _quantile(found.n) * found.sd / math.sqrt(found.n)
-    return Interval(found.mean, found.sd, found.n, found.mean - half, found.mean + half)
+    return Estimate(found.mean, (found,))
 
 
-def seeds_needed(sd: float, distance: float) -> int | None:
-    """Fewest seeds whose interval reaches no further than `distance` to either side.
+def exact(value: float) -> Estimate:
+    """A value that has no spread because a plan decides it."""
+    return Estimate(value, (Summary(value, 0.0, 1),))
 
-    Assumes that `sd` stays as it is; None if more than 1000 would be needed.
+
+def unpaired(ours: Sequence[float], theirs: Sequence[float]) -> Estimate | None:
+    """Mean of `ours` minus that of `theirs`, of seeds that have nothing to do with one another."""
+    one, other = estimate(ours), estimate(theirs)
+    if one is None or other is None:
+        return None
+    return Estimate(one.mean - other.mean, (*one.samples, *other.samples))
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Where a mean is claimed to lie."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    is_margin: bool = False
+    """Whether an equivalence is claimed: it is kept by two one-sided tests, each at the whole level
+    (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657), so that the 90 % interval decides; else
+    the 95 % interval does, as for any other bound."""
+    is_open: bool = False
+    """Whether the bounds themselves lie outside."""
+
+    def __contains__(self, value: float) -> bool:
+        if self.is_open:
+            return self.low < value < self.high
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class Tails:
+    """How well data go with a claim being false, and with its being true."""
+
+    kept: float
+    """p of the test whose rejection says that the claim holds."""
+    broken: float
+    """p of the test whose rejection says that it does not."""
+
+    @property
+    def least(self) -> float:
+        """p of the test that is nearer to a verdict."""
+        return min(self.kept, self.broken)
+
+    @property
+    def is_for(self) -> bool:
+        """Whether that one speaks for the claim."""
+        return self.kept < self.broken
+
+
+def tails(found: Estimate, bounds: Bounds) -> Tails:
+    """An estimate held against bounds; `kept` and `broken` are at most 0.05 exactly where the
+    interval lies inside of the bounds, and outside."""
+    if found.spread()[0] == 0:
+        is_inside = found.mean in bounds
+        return Tails(float(not is_inside), float(is_inside))
+    inside = [found.p_above(bounds.low)] if math.isfinite(bounds.low) else []
+    inside += [found.p_below(bounds.high)] if math.isfinite(bounds.high) else []
+    outside = [found.p_below(bounds.low)] if math.isfinite(bounds.low) else []
+    outside += [found.p_above(bounds.high)] if math.isfinite(bounds.high) else []
+    sides = 1 if bounds.is_margin else 2
+    return Tails(min(1.0, sides * max(inside)), min(1.0, 2 * min(outside)))
+
+
+def all_of(parts: Sequence[Tails]) -> Tails:
+    """A claim that is true if all of its parts are: each verdict on a part is corrected by Holm for
+    the others, the claim holds when all parts do, and does not when one part does not."""
+    adjusted = holm([part.least for part in parts])
+    kept = max(adjusted) if all(part.is_for for part in parts) else 1.0
+    against = [p for p, part in zip(adjusted, parts, strict=True) if not part.is_for]
+    return Tails(kept, min(against, default=1.0))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p values corrected for their number, by Holm (1979, Scand. J. Statist. 6:65): to reject those
+    that are at most 0.05 errs in any of them with probability 0.05 at most."""
+    order = sorted(range(len(values)), key=lambda place: values[place])
+    adjusted, largest = [1.0] * len(values), 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(values) - rank) * values[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def seeds_needed(found: Estimate, bounds: Bounds, level: float = LEVEL) -> int | None:
+    """Fewest seeds with which the verdict would be clear with probability 0.8, at least.
+
+    Assumes that the mean is the true one, and that the spread stays as it is; of two samples as
+    many seeds each. None if more than 1000 would be needed, or if no number would do.
     """
-    for n in range(2, MOST_SEEDS + 1):
-        if _quantile(n) * sd <= distance * math.sqrt(n):
-            return n
-    return None
+    if found.mean in (bounds.low, bounds.high):
+        return None
+    numbers = range(2, MOST_SEEDS + 1)
+    return next((n for n in numbers if power(found, bounds, n, level) >= POWER), None)
 
 
-def _quantile(n: int) -> float:
-    """t for a two-sided interval of `CONFIDENCE` from n values."""
+def power(found: Estimate, bounds: Bounds, n: int, level: float = LEVEL) -> float:
+    """Probability that `n` seeds show the mean to lie on that side of the bounds where it does lie.
+
+    From the noncentral t; of two bounds at once a lower limit, for both tests must reject, and they
+    fail together with no more than the sum of their probabilities to fail.
+    """
+    error, freedom = found.spread(n)
+    if error == 0:
+        return 1.0
+    is_inside = found.mean in bounds
+    quantile = _quantile(freedom, 1 - (level if is_inside and bounds.is_margin else level / 2))
+    distances = (found.mean - bounds.low, bounds.high - found.mean)
+    if is_inside:
+        failures = (_misses(d / error, freedom, quantile) for d in distances if math.isfinite(d))
+        return max(0.0, 1.0 - math.fsum(failures))
+    return 1.0 - _misses(-min(distances) / error, freedom, quantile)
+
+
+def _misses(noncentrality: float, freedom: float, quantile: float) -> float:
+    from scipy.special import nctdtr
+
+    return float(nctdtr(freedom, noncentrality, quantile))
+
+
+def _quantile(freedom: float, probability: float) -> float:
     from scipy.special import stdtrit
 
-    return float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
+    return float(stdtrit(freedom, probability))
+
+
+def _tail(freedom: float, t: float) -> float:
+    """Probability of a t that is larger."""
+    from scipy.special import stdtr
+
+    return float(stdtr(freedom, -t))
 
 
 def paired(

@@ -27,6 +27,8 @@ class Swept:
 
     sweep: Sweep
     rows: tuple[tuple[FrozenPoint, Row], ...]
+    edition: str = ""
+    """The bundle, if all rows were published in it before the recipe changed."""
 
     @property
     def labelled(self) -> list[tuple[str, Row]]:
@@ -40,7 +42,16 @@ class Swept:
     def along(self) -> list[tuple[str, Row]]:
         """Each row with its value, of a sweep over one field; without what was published before
         the recipe changed, which is other work."""
-        return [(point[0][1], row) for point, row in self.rows if not row.edition]
+        return [(p[0][1], row) for p, row in self.rows if row.edition == self.edition]
+
+    @property
+    def editions(self) -> list[Swept]:
+        """What the sweep's claims are judged by: the sweep, or if it has no answer as it is now,
+        what was published before the recipe changed, of each bundle by itself."""
+        names = dict.fromkeys(row.edition for _, row in self.rows if row.edition)
+        if not names or any(row.is_begun for _, row in self.rows if not row.edition):
+            return [self]
+        return [replace(self, edition=name) for name in names]
 
 
 def swept(rows: Rows, name: str) -> Swept:

@@ -1,19 +1,14 @@
-"""What becomes of a claim: an interval over seeds, held against the bound that the claim sets."""
+"""What becomes of claims: what speaks for and against each, judged together."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from labctl.recipe.document import Claim, DifferenceClaim, RatioClaim, ReferenceClaim
-from labctl.recipe.recipe import Recipe
-
-from .quantity import CLOCKED, difference_unit, value_of
-from .rows import Row
-from .statistics import Interval, interval, paired, seeds_needed, summary
+from .evidence import Evidence, Part
+from .statistics import LEVEL, POWER, holm, seeds_needed, tails
 
 
 class Word(StrEnum):
@@ -26,192 +21,164 @@ class Word(StrEnum):
     UNRESOLVED = "UNRESOLVED"
     """Neither, or too few seeds to tell."""
     SUSPECT = "SUSPECT"
-    """A speed-up beyond what the FLOPs allow: something other than the claimed cause is at work."""
+    """Beyond what FLOPs or hardware allow: something other than the claimed cause is at work."""
     REFERENCE = "reference"
     """A published value, shown with our difference from it; not judged."""
     ELSEWHERE = "not about this"
+    LACKING = "no result yet"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A claim and how it stands."""
 
-    claim: str
+    evidence: Evidence
     word: Word
-    detail: str
-    """A sentence with the figures behind it."""
-    is_known_refuted: bool = False
-    """The recipe says that the claim is known to be false."""
-    interval: Interval | None = None
-    short: str = ""
-    """Figures for the table itself."""
+    p: float | None = None
+    """Of the test that is nearer to a verdict, corrected for the claims judged with this one."""
+    outlook: str = ""
+    """What would settle an open claim."""
+
+    @property
+    def claim(self) -> str:
+        return self.evidence.claim
+
+    @property
+    def detail(self) -> str:
+        """A sentence with the figures behind it."""
+        return "; ".join(filter(None, (self.evidence.detail, self.outlook)))
+
+    @property
+    def standing(self) -> str:
+        """The word, and whether it was known: `REFUTED, as known`."""
+        if not self.evidence.is_known_refuted:
+            return str(self.word)
+        return f"{self.word}{', as known' if self.word is Word.REFUTED else ' (known as refuted)'}"
 
     @property
     def text(self) -> str:
         """For a cell: `name: REFUTED, as known`."""
-        known = ""
-        if self.is_known_refuted:
-            known = ", as known" if self.word is Word.REFUTED else " (known as refuted)"
-        return f"{self.claim}: {self.word}{known}{self.short}"
+        return f"{self.claim}: {self.standing}{self.evidence.short}"
+
+    @property
+    def expected(self) -> Word:
+        """What the recipe expects of the claim."""
+        return Word.REFUTED if self.evidence.is_known_refuted else Word.REPRODUCED
+
+    @property
+    def is_surprise(self) -> bool:
+        """Whether it is decided, and otherwise than expected."""
+        decided = (Word.REPRODUCED, Word.REFUTED, Word.SUSPECT)
+        return self.word in decided and self.word is not self.expected
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is a claim to be judged that is not decided yet."""
+        return self.word in (Word.UNRESOLVED, Word.ELSEWHERE, Word.LACKING) and (
+            not self.evidence.is_reference
+        )
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
-        found = self.interval
-        figures = {} if found is None else {"mean": found.mean, "sd": found.sd, "n": found.n}
-        bounds = {} if found is None else {"low": found.low, "high": found.high}
-        known = "refuted" if self.is_known_refuted else None
+        about = self.evidence
+        several = [{"what": part.label, **_figures(part)} for part in about.parts]
         return {
-            "claim": self.claim, "verdict": str(self.word), "known": known, "detail": self.detail,
-            **figures, **bounds,
-        }  # fmt: skip
+            "claim": self.claim,
+            "verdict": str(self.word),
+            "known": "refuted" if about.is_known_refuted else None,
+            "detail": self.detail,
+            "what": about.what,
+            "measured": about.figure,
+            "claimed": about.claimed,
+            "source": about.source,
+            **({} if self.p is None else {"p": self.p}),
+            **(_figures(about.parts[0]) if len(several) == 1 else {}),
+            **({"parts": several} if len(several) > 1 else {}),
+        }
 
 
-def subject(claim: Claim, recipe: Recipe) -> tuple[str, str]:
-    """Data set and budget that a claim is about: what a preset makes shorter, it does not judge."""
-    return claim.data or recipe.claims_data, recipe.claims_budget
+def _figures(part: Part) -> dict[str, Any]:
+    found = part.estimate
+    low, high = found.interval()
+    sds = [sample.sd for sample in found.samples]
+    ns = [sample.n for sample in found.samples]
+    other = {} if len(ns) == 1 else {"sd_other": sds[1], "n_other": ns[1]}
+    return {"mean": found.mean, "sd": sds[0], "n": ns[0], **other, "low": low, "high": high}
 
 
-def judge(name: str, claim: Claim, row: Row, other: Callable[[str], Row]) -> Verdict:
-    """Hold a claim of the row's recipe against its results; `other` finds the row of a recipe."""
-    known = claim.known == "refuted"
-    if subject(claim, row.recipe) != (row.data, str(row.recipe.document.budget)):
-        about = " for ".join(subject(claim, row.recipe))
-        return Verdict(name, Word.ELSEWHERE, f"{name}: the claim is about {about}", known)
-    if isinstance(claim, ReferenceClaim):
-        return _reference(name, claim, row)
-    if isinstance(claim, DifferenceClaim):
-        return _difference(name, claim, row, other(claim.to))
-    return _ratio(name, claim, row, other(claim.to))
+def judge(found: Sequence[Evidence]) -> list[Verdict]:
+    """The verdicts on claims that are read together, in their order.
+
+    A claim that can be judged has one p value: of its being kept or broken, whichever is smaller.
+    They are corrected by Holm, so that of all verdicts any is wrong with probability 0.05 at most.
+    """
+    places = [place for place, one in enumerate(found) if one.tails is not None]
+    least = [one.tails.least for one in found if one.tails is not None]
+    adjusted = dict(zip(places, holm(least), strict=True))
+    undecided = max(1, sum(p > LEVEL for p in adjusted.values()))
+    return [
+        _verdict(one, adjusted.get(place), LEVEL / undecided) for place, one in enumerate(found)
+    ]
 
 
-def values(row: Row, quantity: str) -> dict[int, float]:
-    """The row's values of a metric or derived quantity, by seed."""
-    found = {seed: value_of(result, quantity) for seed, result in row.results.items()}
-    return {seed: value for seed, value in sorted(found.items()) if value is not None}
+def _verdict(found: Evidence, p: float | None, level: float) -> Verdict:
+    """`level` is that at which a claim that is still open would be decided."""
+    if found.is_elsewhere:
+        return Verdict(found, Word.ELSEWHERE)
+    if found.is_reference:
+        return Verdict(found, Word.REFERENCE)
+    if found.is_lacking:
+        return Verdict(found, Word.LACKING)
+    if found.tails is None or p is None:
+        return Verdict(found, Word.UNRESOLVED)
+    if found.suspicion:
+        return Verdict(found, Word.SUSPECT, p)
+    if p <= LEVEL:
+        return Verdict(found, Word.REPRODUCED if found.tails.is_for else Word.REFUTED, p)
+    alone = ""
+    if found.tails.least <= LEVEL:
+        alone = (
+            f"decided by itself, p={found.tails.least:.2g}, but not among the claims judged here"
+        )
+    outlook = "; ".join(filter(None, (alone, _settled_by(found.parts, level))))
+    return Verdict(found, Word.UNRESOLVED, p, outlook)
 
 
-def incomparable(row: Row, other: Row) -> str | None:
-    """Why times of the two rows cannot be divided by one another; None if they can."""
-    ours, theirs = row.conditions, other.conditions
-    if len(ours) == 1 and ours == theirs:
-        return None
-    return f"trained on {_conditions(row)}; {other.recipe.label} on {_conditions(other)}"
-
-
-def _conditions(row: Row) -> str:
-    return " and ".join(map(str, row.conditions)) or "nothing known"
-
-
-def flops_bound(row: Row, other: Row) -> float | None:
-    """The speed-up over `other` that the executed FLOPs allow; None if they were not counted."""
-    ours, theirs = row.train_flops, other.train_flops
-    return theirs / ours if ours and theirs else None
-
-
-def is_beyond(ratios: list[float], bound: float | None) -> bool:
-    """Whether a measured speed-up lies above its bound by more than its spread (one sd)."""
-    found = summary(ratios) if ratios else None
-    return bool(found and bound and found.sd is not None and found.mean - found.sd > bound)
-
-
-def _reference(name: str, claim: ReferenceClaim, row: Row) -> Verdict:
-    known = claim.known == "refuted"
-    ours = list(values(row, claim.reference).values())
-    published = f"{name}: published {claim.reference} {claim.value:g}{_source(claim)}"
-    if not ours:
-        detail = f"{published}; no result here yet"
-        return Verdict(name, Word.REFERENCE, detail, known, short=f" {claim.value:g}")
-    found = summary(ours)
-    in_points = difference_unit(claim.reference) == " points"
-    mean = f"{found.mean:.2f}" if in_points else f"{found.mean:.4g}"
-    delta = _shown(found.mean - claim.value, difference_unit(claim.reference), "+")
-    detail = f"{published}; ours {mean} (n={found.n}), {delta}; not judged"
-    short = f" {claim.value:g} ({delta.split()[0]})"
-    return Verdict(name, Word.REFERENCE, detail, known, interval(ours), short)
-
-
-def _difference(name: str, claim: DifferenceClaim, row: Row, other: Row) -> Verdict:
-    metric, unit = claim.difference, difference_unit(claim.difference)
-    what = f"{name}: {metric} minus that of {claim.to}, paired by seed"
-    pairs = paired(values(row, metric), values(other, metric))
-    if pairs and metric in CLOCKED and (reason := incomparable(row, other)):
-        return _unresolved(name, claim, f"{what}: not comparable: {reason}")
-    found = [ours - theirs for ours, theirs in pairs.values()]
-    return _bounded(name, claim, what, found, other, unit, "+")
-
-
-def _ratio(name: str, claim: RatioClaim, row: Row, other: Row) -> Verdict:
-    metric = claim.ratio
-    what = f"{name}: {metric} of {claim.to} over that of this row, paired by seed"
-    pairs = paired(values(row, metric), values(other, metric))
-    if pairs and metric in CLOCKED and (reason := incomparable(row, other)):
-        return _unresolved(name, claim, f"{what}: not comparable: {reason}")
-    found = [theirs / ours if ours else math.nan for ours, theirs in pairs.values()]
-    verdict = _bounded(name, claim, what, found, other)
-    bound = flops_bound(row, other) if metric in CLOCKED else None
-    if bound is None or not is_beyond(found, bound):
-        return verdict
-    detail = f"{verdict.detail}; above the {bound:.4g} that the executed FLOPs allow"
-    return replace(verdict, word=Word.SUSPECT, detail=detail)
-
-
-def _bounded(
-    name: str,
-    claim: DifferenceClaim | RatioClaim,
-    what: str,
-    found: list[float],
-    other: Row,
-    unit: str = "",
-    sign: str = "",
-) -> Verdict:
-    """The verdict on a mean that the claim bounds from below, above, or both."""
-    if claim.at_least is None and claim.at_most is None:
-        return _unresolved(name, claim, f"{what}: the claim sets no bound")
-    claimed = f"claimed {_bounds(claim, unit)}{_source(claim)}"
-    ci = interval(found)
-    if ci is None:
-        measured = "not finite" if found else "no seed in common"
-        if len(found) == 1:
-            measured = f"{_shown(found[0], unit, sign)}, n=1"
-        lacking = f"; {other.recipe.label} lacks seeds: {other.command}" if other.absent else ""
-        reason = f"{what}: {measured}; {claimed}; two pairs of seeds are needed{lacking}"
-        return _unresolved(name, claim, reason)
-    low = -math.inf if claim.at_least is None else claim.at_least
-    high = math.inf if claim.at_most is None else claim.at_most
-    mean, bottom, top = (_shown(value, unit, sign) for value in (ci.mean, ci.low, ci.high))
-    detail = f"{what}: {mean}, 95 % interval {bottom} to {top}, n={ci.n}; {claimed}"
-    if low <= ci.low and ci.high <= high:
-        word = Word.REPRODUCED
-    elif ci.high < low or high < ci.low:
-        word = Word.REFUTED
-    else:
-        word = Word.UNRESOLVED
-        detail += f"; {_settled_by(ci, low, high)}"
-    return Verdict(name, word, detail, claim.known == "refuted", ci)
-
-
-def _unresolved(name: str, claim: DifferenceClaim | RatioClaim, why: str) -> Verdict:
-    return Verdict(name, Word.UNRESOLVED, why, claim.known == "refuted")
-
-
-def _bounds(claim: DifferenceClaim | RatioClaim, unit: str) -> str:
-    bounds = (("at least", claim.at_least), ("at most", claim.at_most))
-    return " and ".join(f"{word} {value:g}{unit}" for word, value in bounds if value is not None)
-
-
-def _shown(value: float, unit: str = "", sign: str = "") -> str:
-    """Points with two digits after the point, anything else with four digits."""
-    return f"{value:{sign}.2f}{unit}" if unit == " points" else f"{value:{sign}.4g}{unit}"
-
-
-def _settled_by(ci: Interval, low: float, high: float) -> str:
-    """How many seeds would settle the claim if mean and spread stay as they are."""
-    distance = min(abs(ci.mean - low), abs(ci.mean - high))
-    needed = seeds_needed(ci.sd, distance) if distance > 0 else None
-    if needed is None:
+def _settled_by(parts: Sequence[Part], level: float) -> str:
+    """How many seeds would settle the claim if means and spreads stay as they are: all parts that
+    keep it, or one that breaks it."""
+    if not parts:
+        return ""
+    each = level / len(parts)
+    broken = [p for p in parts if not tails(p.estimate, p.bounds).is_for]
+    needed = [seeds_needed(p.estimate, p.bounds, each) for p in broken or parts]
+    known = [n for n in needed if n is not None]
+    if not known or (not broken and len(known) < len(parts)):
         return "more than 1000 seeds would be needed to settle it"
-    return f"about {needed} seeds would settle it at this mean and spread"
+    count = min(known) if broken else max(known)
+    return f"about {count} seeds would settle it with probability {POWER:g} at this mean and spread"
 
 
-def _source(claim: Claim) -> str:
-    return f" ({claim.source})" if claim.source else ""
+def remark(found: Sequence[Verdict]) -> str:
+    """How claims were judged: tests, spreads, corrections, as far as these claims need them."""
+    judged = [verdict for verdict in found if verdict.p is not None]
+    parts = [part for verdict in judged for part in verdict.evidence.parts]
+    texts = [
+        "judged by the 95 % interval of Student's t for the mean of what is paired by seed (sd: "
+        "n - 1 in its denominator): REPRODUCED within the claimed bound, REFUTED outside, else "
+        "UNRESOLVED; a reference is a published value, not judged"
+    ]
+    if any(part.bounds.is_margin for part in parts):
+        texts.append(
+            "within a margin: two one-sided t tests at 5 %, so REPRODUCED if the 90 % interval "
+            "lies within it"
+        )
+    if any(len(part.estimate.samples) > 1 for part in parts):
+        texts.append("where seeds do not pair: Welch's t, spreads not taken to be equal")
+    if any(len(verdict.evidence.parts) > 1 for verdict in judged):
+        texts.append("of several figures in one claim, each is corrected for the others (Holm)")
+    if any(not verdict.evidence.parts for verdict in judged):
+        texts.append("a share of stable runs: by the 95 % interval of Wilson")
+    if len(judged) > 1:
+        texts.append(f"p corrected for the {len(judged)} claims judged here (Holm)")
+    return "; ".join(texts)

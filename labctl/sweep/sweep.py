@@ -18,7 +18,8 @@ from labctl.errors import RecipeError, UsageError, did_you_mean
 from labctl.project import Project
 from labctl.recipe.catalogue import listed
 from labctl.recipe.check import Check
-from labctl.recipe.document import MOST_SEEDS, Seeds, Sourced
+from labctl.recipe.claim import Sourced
+from labctl.recipe.document import MOST_SEEDS, Seeds
 from labctl.recipe.recipe import Recipe, load
 from labctl.recipe.source import Node, read
 from labctl.recipe.times import Interval

@@ -423,8 +423,8 @@ claims: {a: {reference: x, value: '3'}}
 write it without quotes: 3
 
 seeds: [0, 1]
-claims: {a: {reference: x, value: 3, at_least: 1}}
-9:38: unknown field 'claims.a.at_least'
+claims: {a: {reference: gap, value: 3, at_least: 1}}
+9:40: unknown field 'claims.a.at_least'
 there are: data, known, reference, source, value
 
 seeds: [0, 1]
@@ -441,19 +441,86 @@ claims: {a: {ratio: x, to: toy, atmost: 2}}
 did you mean 'at_most'?
 
 seeds: [0, 1]
-claims: {a: {ratio: x, to: tyo, at_most: 2}}
-9:24: claims.a.to: no recipe 'tyo'
+claims: {a: {ratio: time, to: tyo, at_most: 2}}
+9:27: claims.a.to: no recipe 'tyo'
 did you mean 'toy'?
 
 seeds: [0, 1]
-claims: {a: {ratio: x, to: toy, at_most: 2, known: refuetd}}
-9:45: claims.a.known should be 'refuted', not 'refuetd'
+claims: {a: {ratio: gap, to: toy, at_most: 2, known: refuetd}}
+9:47: claims.a.known should be 'refuted', not 'refuetd'
 did you mean 'refuted'?
 
 seeds: [0, 1]
-claims: {a: {ratio: x, to: toy, at_most: 2, data: cifar1}}
-9:45: unknown dataset 'cifar1'
+claims: {a: {ratio: time, to: toy, at_most: 2, data: cifar1}}
+9:48: unknown dataset 'cifar1'
 did you mean 'cifar10'?
+
+seeds: [0, 1]
+claims: {a: {ratio: tme, to: toy, at_most: 2}}
+9:14: claims.a.ratio: no quantity 'tme'
+did you mean 'time'?
+
+seeds: [0, 1]
+claims: {a: {value: tset/acc, at_least: 2}}
+9:14: claims.a.value: no metric 'tset/acc': tset is neither a split nor a measurement
+did you mean 'test'?
+
+seeds: [0, 1]
+claims: {a: {difference: test/acc, to: toy, within: 0.2, at_most: 2}}
+9:10: claims.a: within and at_most exclude one another
+
+seeds: [0, 1]
+claims: {a: {value: test/acc, near: 97, within: 1, at_least: 96}}
+9:10: claims.a: near and within and at_least exclude one another
+
+seeds: [0, 1]
+claims: {a: {value: test/acc, near: 97}}
+9:10: claims.a.within is missing
+
+seeds: [0, 1]
+claims: {a: {value: test/acc}}
+9:10: claims.a: claims nothing; give it at_least, at_most or both
+
+seeds: [0, 1]
+claims: {a: {difference: test/acc, to: toy, within: 0}}
+9:45: claims.a.within should be greater than 0
+The margin
+
+seeds: [0, 1]
+claims: {a: {ordering: test/acc, of: []}}
+9:34: claims.a.of should have at least 2 entries
+the best first
+
+seeds: [0, 1]
+claims: {a: {ordering: test/acc, of: [toy, tyo]}}
+9:44: claims.a.of.1: no recipe 'tyo'
+did you mean 'toy'?
+
+seeds: [0, 1]
+claims: {a: {ordering: test/acc, of: [toy, toy]}}
+9:10: claims.a: toy cannot be better than itself
+
+seeds: [0, 1]
+claims: {a: {ordering: test/entropy, of: [toy, other]}}
+9:10: claims.a: is a higher test/entropy better, or a lower one?
+
+seeds: [0, 1]
+claims: {a: {monotone: [test/acc, tset/acc], direction: rising}}
+9:35: claims.a.monotone.1: no metric 'tset/acc'
+did you mean 'test'?
+
+seeds: [0, 1]
+claims: {a: {monotone: [test/acc, test/loss]}}
+9:10: claims.a.direction is missing
+
+seeds: [0, 1]
+claims: {a: {bands: {}}}
+9:14: claims.a.bands should have at least 1 entry
+Lowest and highest
+
+seeds: [0, 1]
+claims: {a: {bands: {test/acc: [97, 96]}}}
+9:10: claims.a: no test/acc lies in [97, 96]
 
 # schedules
 

@@ -39,9 +39,9 @@ seeds with a result, of those the recipe names
 - Speed-up: training time of base over that of the row, paired by seed; bound: the ratio of their \
 executed training FLOPs; SUSPECT: above the bound by more than one sd
 - Training FLOPs: executed, forward and backward, 2 per multiply-accumulate
-- Claims: judged by the 95 % interval of Student's t for the mean of what is paired by seed: \
-REPRODUCED within the claimed bound, REFUTED outside, else UNRESOLVED; a reference is a published \
-value, not judged"""
+- Claims: judged by the 95 % interval of Student's t for the mean of what is paired by seed (sd: \
+n - 1 in its denominator): REPRODUCED within the claimed bound, REFUTED outside, else UNRESOLVED; \
+a reference is a published value, not judged"""
 
 
 @pytest.fixture

@@ -99,12 +99,14 @@ def test_an_open_claim_says_how_many_seeds_would_settle_it(claim: Any) -> None:
     differences = [-0.3, -0.7, -0.2]
     train(lab, differences)
     found = verdict(lab)
-    mean, sd = float(np.mean(differences)), float(np.std(differences, ddof=1))
+    effect = (float(np.mean(differences)) + 0.7) / float(np.std(differences, ddof=1))
     enough = next(
-        n for n in range(2, 999) if stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) <= 0.7 + mean
+        n
+        for n in range(2, 999)
+        if stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, effect * math.sqrt(n)) >= 0.8
     )
     assert found["verdict"] == "UNRESOLVED"
-    assert f"about {enough} seeds would settle it" in found["detail"]
+    assert f"about {enough} seeds would settle it with probability 0.8" in found["detail"]
 
 
 def test_a_claim_that_names_its_source_shows_it(claim: Any) -> None:

@@ -1,0 +1,58 @@
+"""Values of rows side by side, and whether they can be compared."""
+
+from __future__ import annotations
+
+from .hardware import peak_flops
+from .quantity import value_of
+from .rows import Row
+from .statistics import summary
+
+
+def values(row: Row, quantity: str) -> dict[int, float]:
+    """The row's values of a metric or derived quantity, by seed."""
+    found = {seed: value_of(result, quantity) for seed, result in row.results.items()}
+    return {seed: value for seed, value in sorted(found.items()) if value is not None}
+
+
+def incomparable(row: Row, other: Row) -> str | None:
+    """Why times of the two rows cannot be divided by one another; None if they can."""
+    ours, theirs = row.conditions, other.conditions
+    if len(ours) == 1 and ours == theirs:
+        return None
+    return f"trained on {conditions_of(row)}; {other.recipe.label} on {conditions_of(other)}"
+
+
+def conditions_of(row: Row) -> str:
+    """Hardware and versions that the row was trained with."""
+    return " and ".join(map(str, row.conditions)) or "nothing known"
+
+
+def flops_bound(row: Row, other: Row) -> float | None:
+    """The speed-up over `other` that the executed FLOPs allow; None if they were not counted."""
+    ours, theirs = row.train_flops, other.train_flops
+    return theirs / ours if ours and theirs else None
+
+
+def is_beyond(ratios: list[float], bound: float | None) -> bool:
+    """Whether a measured speed-up lies above its bound by more than its spread (one sd)."""
+    found = summary(ratios) if ratios else None
+    return bool(found and bound and found.sd is not None and found.mean - found.sd > bound)
+
+
+def do_pair(row: Row, other: Row) -> bool:
+    """Whether the rows are meant to have seeds in common, though results may be missing yet."""
+    ours, theirs = ({*one.results, *one.absent} for one in (row, other))
+    return len(ours & theirs) > 1 or min(len(ours), len(theirs)) < 2
+
+
+def too_fast(row: Row) -> str:
+    """What a row's training time says that its hardware cannot do; empty if it can."""
+    seconds = list(values(row, "time").values())
+    if not row.train_flops or not seconds or len(row.conditions) != 1:
+        return ""
+    device = row.conditions[0].device_name
+    peak, rate = peak_flops(device), row.train_flops / summary(seconds).mean
+    if peak is None or not rate > peak:
+        return ""
+    shown = f"{rate / 1e12:,.0f} TFLOP/s, above the {peak / 1e12:,.0f}"
+    return f"{row.recipe.label} would have executed {shown} that one {device} can do"

@@ -1,0 +1,384 @@
+"""What results say of a claim: figures, held against the bounds that the claim sets them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import assert_never
+
+from labctl.errors import LabctlError, RecipeError, did_you_mean
+from labctl.recipe.claim import (
+    AnyClaim,
+    BandsClaim,
+    BoundedClaim,
+    DifferenceClaim,
+    EquivalenceClaim,
+    MonotoneClaim,
+    NearClaim,
+    OrderingClaim,
+    RatioClaim,
+    ReferenceClaim,
+    Sourced,
+    ValueClaim,
+)
+from labctl.recipe.derived import DERIVED
+from labctl.recipe.recipe import Recipe
+
+from .comparison import (
+    conditions_of,
+    do_pair,
+    flops_bound,
+    incomparable,
+    is_beyond,
+    too_fast,
+    values,
+)
+from .phrase import claimed, figure, shown, unit_of
+from .quantity import CLOCKED, PLANNED, difference_unit
+from .rows import Row
+from .statistics import (
+    Bounds,
+    Estimate,
+    Tails,
+    all_of,
+    estimate,
+    exact,
+    paired,
+    summary,
+    tails,
+    unpaired,
+)
+
+Others = Callable[[str], Row]
+"""Finds the row of another recipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A figure, and where it is claimed to lie."""
+
+    estimate: Estimate
+    bounds: Bounds
+    unit: str = ""
+    """With a space before it."""
+    sign: str = ""
+    """`+` if it is a difference, which is shown with its sign."""
+    label: str = ""
+    """What it is, where a claim is about several."""
+
+    @property
+    def figure(self) -> str:
+        """Mean, interval and n."""
+        text = figure(self.estimate, self.bounds, self.unit, self.sign)
+        return f"{self.label} {text}" if self.label else text
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A claim, and what there is for and against it."""
+
+    claim: str
+    what: str = ""
+    """What was measured: `test/acc minus that of base, paired by seed`."""
+    figure: str = ""
+    """How it came out, with interval and n."""
+    claimed: str = ""
+    source: str = ""
+    is_known_refuted: bool = False
+    parts: tuple[Part, ...] = ()
+    """What is judged; all of them must lie where they are claimed to lie."""
+    tails: Tails | None = None
+    """None if nothing can be judged."""
+    reason: str = ""
+    """Why nothing can be judged."""
+    suspicion: str = ""
+    """Why figures cannot be what they seem, although they can be judged."""
+    is_reference: bool = False
+    """A published value, with nothing to judge."""
+    is_elsewhere: bool = False
+    """The claim is about other data, or about longer training."""
+    is_lacking: bool = False
+    """There is no result to judge it by."""
+    short: str = ""
+    """Figures for the cell of a table."""
+
+    @property
+    def detail(self) -> str:
+        """A sentence with everything."""
+        source = f" ({self.source})" if self.source else ""
+        if self.is_elsewhere:
+            return f"{self.claim}: {self.reason}"
+        if self.is_reference:
+            return f"{self.claim}: published {self.claimed}{source}; {self.figure}"
+        measured = ": ".join(filter(None, (self.claim, self.what, self.figure)))
+        claimed = f"claimed {self.claimed}{source}"
+        if self.what == self.claimed:
+            claimed = self.source and f"claimed by {self.source}"
+        return "; ".join(filter(None, (measured, claimed, self.reason, self.suspicion)))
+
+
+def subject(claim: Sourced, recipe: Recipe) -> tuple[str, str]:
+    """Data set and budget that a claim is about: what a preset makes shorter, it does not judge."""
+    return claim.data or recipe.claims_data, recipe.claims_budget
+
+
+def of_row(row: Row, counterpart: Callable[[Row, str], Row]) -> list[Evidence]:
+    """What there is for and against each claim of the row's recipe; `counterpart` finds the row of
+    another recipe that a row is compared with.
+
+    Raises:
+        RecipeError: a claim compares with a recipe that is faulty, with the claim's place.
+    """
+    return [
+        evidence(name, claim, row, partial(_other, row, name, claim, counterpart))
+        for name, claim in row.recipe.document.claims.items()
+    ]
+
+
+def _other(
+    row: Row, name: str, claim: AnyClaim, counterpart: Callable[[Row, str], Row], recipe: str
+) -> Row:
+    try:
+        return row if recipe == row.recipe.name else counterpart(row, recipe)
+    except LabctlError as error:
+        steps = next(steps for steps, other in claim.recipes.items() if other == recipe)
+        where = str(row.recipe.tree.place(("claims", name, *steps)))
+        message = f"claims.{name} compares with {recipe}: {error.message}"
+        raise RecipeError(message, where=where, hint=error.hint) from None
+
+
+def evidence(name: str, claim: AnyClaim, row: Row, other: Others) -> Evidence:
+    """What the results of `row`, whose recipe makes the claim, and those of others say of it."""
+    found = Evidence(
+        name, source=claim.source, is_known_refuted=claim.known == "refuted",
+        claimed=claimed(claim), is_reference=isinstance(claim, ReferenceClaim),
+    )  # fmt: skip
+    if subject(claim, row.recipe) != (row.data, str(row.recipe.document.budget)):
+        about = " for ".join(subject(claim, row.recipe))
+        return replace(found, is_elsewhere=True, reason=f"the claim is about {about}")
+    if not row.results and not isinstance(claim, ReferenceClaim | OrderingClaim):
+        return replace(found, is_lacking=True, reason=_no_result(row))
+    match claim:
+        case ReferenceClaim():
+            return _reference(found, claim, row)
+        case DifferenceClaim() | EquivalenceClaim():
+            return _difference(found, claim, row, other(claim.to))
+        case RatioClaim():
+            return _ratio(found, claim, row, other(claim.to))
+        case ValueClaim() | NearClaim():
+            return _value(found, claim.value, _bounds(claim), row)
+        case OrderingClaim():
+            return _ordering(found, claim, [other(recipe) for recipe in claim.of])
+        case MonotoneClaim():
+            return _monotone(found, claim, row)
+        case BandsClaim():
+            return _bands(found, claim, row)
+        case _:
+            assert_never(claim)
+
+
+def _bounds(claim: BoundedClaim | EquivalenceClaim | NearClaim) -> Bounds:
+    if isinstance(claim, BoundedClaim):
+        low = -math.inf if claim.at_least is None else claim.at_least
+        return Bounds(low, math.inf if claim.at_most is None else claim.at_most)
+    middle = claim.near if isinstance(claim, NearClaim) else 0.0
+    return Bounds(middle - claim.within, middle + claim.within, is_margin=True)
+
+
+def _reference(found: Evidence, claim: ReferenceClaim, row: Row) -> Evidence:
+    metric = claim.reference
+    ours = list(values(row, metric).values())
+    if not ours:
+        reason = _nothing(row, metric)
+        return replace(
+            found, figure="no result here yet", reason=reason, short=f" {claim.value:g}",
+            is_lacking=not row.results,
+        )  # fmt: skip
+    mean = summary(ours)
+    in_points = difference_unit(metric) == " points"
+    text = f"{mean.mean:.2f}" if in_points else f"{mean.mean:.4g}"
+    delta = shown(mean.mean - claim.value, difference_unit(metric), "+")
+    at = estimate(ours)
+    return replace(
+        found,
+        figure=f"ours {text} (n={mean.n}), {delta}; not judged",
+        parts=(Part(at, Bounds()),) if at else (),
+        short=f" {claim.value:g} ({delta.split()[0]})",
+    )
+
+
+def _difference(
+    found: Evidence, claim: DifferenceClaim | EquivalenceClaim, row: Row, other: Row
+) -> Evidence:
+    metric, unit = claim.difference, difference_unit(claim.difference)
+    found = replace(found, what=f"{metric} minus that of {claim.to}, paired by seed")
+    if unusable := _unusable(found, metric, row, other):
+        return unusable
+    pairs = _pairs(row, other, metric)
+    differences = [ours - theirs for ours, theirs in pairs]
+    if not _are_paired(row, other, metric):
+        how = "their seeds do not pair: Welch's t"
+        found = replace(found, what=f"{metric} minus that of {claim.to}; {how}")
+    at = _minus(row, other, metric)
+    if at is None:
+        return _open(found, differences, unit, "+", _too_few(row, other))
+    held = _held(found, Part(at, _bounds(claim), unit, "+"))
+    return _suspected(held, metric, pairs, row, other)
+
+
+def _ratio(found: Evidence, claim: RatioClaim, row: Row, other: Row) -> Evidence:
+    metric = claim.ratio
+    found = replace(found, what=f"{metric} of {claim.to} over that of this row, paired by seed")
+    if unusable := _unusable(found, metric, row, other):
+        return unusable
+    pairs = _pairs(row, other, metric)
+    ratios = [theirs / ours if ours else math.nan for ours, theirs in pairs]
+    at = _mean(ratios, metric)
+    if at is None:
+        return _open(found, ratios, "", "", _too_few(row, other))
+    return _suspected(_held(found, Part(at, _bounds(claim))), metric, pairs, row, other)
+
+
+def _value(found: Evidence, metric: str, bounds: Bounds, row: Row) -> Evidence:
+    found, unit = replace(found, what=metric), unit_of(metric)
+    if unusable := _unusable(found, metric, row):
+        return unusable
+    ours = list(values(row, metric).values())
+    at = _mean(ours, metric)
+    if at is None:
+        return _open(found, ours, unit, "", _too_few(row))
+    held = _held(found, Part(at, bounds, unit))
+    return replace(held, suspicion=too_fast(row) if metric == "time" else "")
+
+
+def _ordering(found: Evidence, claim: OrderingClaim, rows: list[Row]) -> Evidence:
+    metric, unit = claim.ordering, difference_unit(claim.ordering)
+    found = replace(found, what=f"{metric}, each minus the next, paired by seed")
+    bounds = Bounds(low=0, is_open=True) if claim.is_higher_better else Bounds(high=0, is_open=True)
+    steps = []
+    for row, other in pairwise(rows):
+        if unusable := _unusable(found, metric, row, other):
+            return unusable
+        step = f"{row.recipe.name} - {other.recipe.name}"
+        if not _are_paired(row, other, metric):
+            step += " (Welch's t: seeds do not pair)"
+        at = _minus(row, other, metric)
+        if at is None:
+            return replace(found, reason=f"{step}: {_too_few(row, other)}")
+        steps.append(Part(at, bounds, unit, "+", step))
+    return _held(found, *steps)
+
+
+def _monotone(found: Evidence, claim: MonotoneClaim, row: Row) -> Evidence:
+    found = replace(found, what="each metric minus the one before, in the same run")
+    is_rising = claim.direction == "rising"
+    bounds = Bounds(low=0, is_open=True) if is_rising else Bounds(high=0, is_open=True)
+    steps = []
+    for before, after in pairwise(claim.monotone):
+        if unusable := _unusable(found, before, row) or _unusable(found, after, row):
+            return unusable
+        pairs = paired(values(row, after), values(row, before)).values()
+        at = estimate([later - earlier for later, earlier in pairs])
+        if at is None:
+            return replace(found, reason=f"{after}: {_too_few(row)}")
+        steps.append(Part(at, bounds, difference_unit(after), "+", f"{after} - {before}"))
+    return _held(found, *steps)
+
+
+def _bands(found: Evidence, claim: BandsClaim, row: Row) -> Evidence:
+    bands = []
+    for metric, (low, high) in claim.bands.items():
+        if unusable := _unusable(found, metric, row):
+            return unusable
+        at = _mean(list(values(row, metric).values()), metric)
+        if at is None:
+            return replace(found, reason=f"{metric}: {_too_few(row)}")
+        bands.append(Part(at, Bounds(low, high), unit_of(metric), label=metric))
+    return _held(found, *bands)
+
+
+def _held(found: Evidence, *parts: Part) -> Evidence:
+    """Figures against their bounds."""
+    weighed = all_of([tails(part.estimate, part.bounds) for part in parts])
+    figures = "; ".join(part.figure for part in parts)
+    return replace(found, figure=figures, parts=parts, tails=weighed)
+
+
+def _open(found: Evidence, measured: list[float], unit: str, sign: str, reason: str) -> Evidence:
+    """Figures that are too few, or not finite."""
+    text = "not finite" if measured else "no seed in common"
+    if len(measured) == 1:
+        text = f"{shown(measured[0], unit, sign)}, n=1"
+    return replace(found, figure=text, reason=reason)
+
+
+def _are_paired(row: Row, other: Row, metric: str) -> bool:
+    return metric in PLANNED or do_pair(row, other)
+
+
+def _minus(row: Row, other: Row, metric: str) -> Estimate | None:
+    """The mean of the row less that of the other: by pairs of seeds, or by Welch."""
+    if _are_paired(row, other, metric):
+        return _mean([ours - theirs for ours, theirs in _pairs(row, other, metric)], metric)
+    ours, theirs = (list(values(one, metric).values()) for one in (row, other))
+    return unpaired(ours, theirs)
+
+
+def _pairs(row: Row, other: Row, metric: str) -> list[tuple[float, float]]:
+    """Values that belong together: by seed, or any if the plan decides them."""
+    ours, theirs = values(row, metric), values(other, metric)
+    if metric in PLANNED and ours and theirs:
+        return [(next(iter(ours.values())), next(iter(theirs.values())))]
+    return list(paired(ours, theirs).values())
+
+
+def _mean(measured: list[float], metric: str) -> Estimate | None:
+    if metric in PLANNED and measured and math.isfinite(measured[0]):
+        return exact(measured[0])
+    return estimate(measured)
+
+
+def _unusable(found: Evidence, metric: str, *rows: Row) -> Evidence | None:
+    """Why the metric of the rows cannot be judged; None if it can."""
+    for row in rows:
+        if not values(row, metric):
+            return replace(found, reason=_nothing(row, metric), is_lacking=not row.results)
+    if metric not in CLOCKED:
+        return None
+    reason = incomparable(rows[0], rows[-1])
+    if reason and len(rows) == 1:
+        reason = f"seeds were trained on {conditions_of(rows[0])}"
+    return replace(found, figure=f"not comparable: {reason}") if reason else None
+
+
+def _nothing(row: Row, metric: str) -> str:
+    if not row.results:
+        return _no_result(row)
+    known = {name for result in row.results.values() for name in result.metrics}
+    hint = "" if metric in DERIVED else f"; {did_you_mean(metric, known)}"
+    return f"no {metric} was recorded of {row.recipe.label}{hint}"
+
+
+def _no_result(row: Row) -> str:
+    return f"{row.recipe.label} has no result yet: {row.command}"
+
+
+def _too_few(*rows: Row) -> str:
+    what = "two pairs of seeds are needed" if len(rows) > 1 else "two seeds are needed"
+    lacking = (row for row in reversed(rows) if row.absent)
+    return what + next((f"; {r.recipe.label} lacks seeds: {r.command}" for r in lacking), "")
+
+
+def _suspected(
+    found: Evidence, metric: str, pairs: list[tuple[float, float]], row: Row, other: Row
+) -> Evidence:
+    """Whether a difference of times is more than FLOPs or hardware allow."""
+    bound = flops_bound(row, other) if metric in CLOCKED else None
+    ratios = [theirs / ours if ours else math.nan for ours, theirs in pairs]
+    if bound is not None and is_beyond(ratios, bound):
+        return replace(found, suspicion=f"above the {bound:.4g} that the executed FLOPs allow")
+    beyond_hardware = (too_fast(row) or too_fast(other)) if metric == "time" else ""
+    return replace(found, suspicion=beyond_hardware)
