@@ -72,6 +72,12 @@ class RunError(LabctlError):
     exit_code = 3
 
 
+class ClaimError(LabctlError):
+    """A claim that did not come out as its recipe expects."""
+
+    exit_code = 4
+
+
 class PartialError(LabctlError):
     """Some of several runs failed; the others are done."""
 

@@ -1,4 +1,4 @@
-"""Verbs that print results: report, bundle."""
+"""Verbs that print results: report, check, bundle."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from labctl.errors import UsageError
+from labctl.errors import ClaimError, UsageError
 
-from .session import Preset, RunNames, TableName, open_project
+from .session import AsJson, Preset, RunNames, TableName, claimants, open_project, print_json
 
 FORMATS = ("terminal", "markdown", "latex", "csv", "json")
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to `app`."""
-    for verb in (report, bundle):
+    for verb in (report, check, bundle):
         app.command(rich_help_panel="Report")(verb)
 
 
@@ -68,6 +68,47 @@ def report(
         texts = {f"{name}.md": render(grid, "markdown"), f"{name}.json": render(grid, "json")}
         kept = keep_table(project, groups, texts)
         typer.echo(f"kept in MLflow with {kept} groups of runs", err=True)
+
+
+def check(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RECIPE|TABLE|SWEEP...]",
+            help="Whose claims; all recipes and sweeps if none is named.",
+            autocompletion=claimants,
+        ),
+    ] = None,
+    preset: Preset = None,
+    bundles: Annotated[
+        list[Path] | None, typer.Option("--bundle", help="Also read these published bundles.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Claims without a verdict are failures too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge claims by runs and published bundles; exit code 4 if a verdict is not the expected one.
+
+    A claim is expected to be REPRODUCED, one that is marked `known: refuted` to be REFUTED.
+    """
+    from labctl.report.checked import check as judged
+    from labctl.report.listing import listing
+
+    project, registry = open_project()
+    found = judged(project, registry, tuple(names or ()), preset, tuple(bundles or ()))
+    if as_json:
+        print_json(found.plain(strict))
+    else:
+        typer.echo(listing(found, strict))
+    unexpected = found.unexpected(strict)
+    if unexpected:
+        lines = (f"{who.name}: {v.claim}: {v.word}; expected {v.expected}" for who, v in unexpected)
+        raise ClaimError(
+            "\n".join(lines),
+            hint="mend the claim, say `known: refuted` where it is known to be false, or find out "
+            "what has changed",
+        )
 
 
 def bundle(

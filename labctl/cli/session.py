@@ -35,6 +35,17 @@ def _table_names(incomplete: str) -> list[str]:
     return [name for name in tables if name.startswith(incomplete)]
 
 
+def claimants(incomplete: str) -> list[str]:
+    """Names of recipes, tables and sweeps, for completion."""
+    from labctl.recipe.catalogue import listed
+
+    project = Project.at()
+    aside = [
+        n.partition("/")[2] for folder in ("tables", "sweeps") for n in listed(project, folder)
+    ]
+    return sorted({n for n in (*listed(project), *aside) if n.startswith(incomplete)})
+
+
 RecipeName = Annotated[
     str,
     typer.Argument(

@@ -36,6 +36,7 @@ LIGHT = (
     ("schema",),
     ("data",),
     ("report", "--table", "main"),
+    ("check",),
     ("logs", "--help"),
     ("bench", "--help"),
 )
