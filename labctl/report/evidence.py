@@ -47,6 +47,7 @@ from .statistics import (
     estimate,
     exact,
     paired,
+    seeds_needed,
     summary,
     tails,
     unpaired,
@@ -104,6 +105,17 @@ class Evidence:
     """There is no result to judge it by."""
     short: str = ""
     """Figures for the cell of a table."""
+
+    def seeds_needed(self, level: float) -> int | None:
+        """How many seeds would settle the claim at `level`, if means and spreads stay as they are:
+        for all parts to keep it, or for one to break it. None for more than 1000."""
+        each = level / max(1, len(self.parts))
+        broken = [part for part in self.parts if part.estimate.mean not in part.bounds]
+        needed = [seeds_needed(p.estimate, p.bounds, each) for p in broken or self.parts]
+        known = [n for n in needed if n is not None]
+        if broken:
+            return min(known, default=None)
+        return max(known) if known and len(known) == len(needed) else None
 
     @property
     def detail(self) -> str:

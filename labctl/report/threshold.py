@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
 
 from labctl.sweep.logistic import wilson
 from labctl.sweep.values import written
 
 from .evidence import Evidence
-from .statistics import Tails
+from .statistics import MOST_SEEDS, POWER, Tails
 from .sweeps import Swept, trials_of
 
 HALF = 0.5
@@ -34,15 +36,22 @@ def of_sweep(found: Swept) -> Iterator[Evidence]:
         value = f"{claim.stable_from:g}"
         below = [trial.is_stable for trial in trials if float(trial.value) < claim.stable_from]
         above = [trial.is_stable for trial in trials if float(trial.value) >= claim.stable_from]
-        yield Evidence(
+        kept, broken = 0.0, 0.0
+        if below and above:
+            kept = min(-_z(below), _z(above))
+            broken = max(_z(below), -_z(above))
+        yield _OfShares(
             name,
             figure=f"{_share(below)} below {value}, {_share(above)} from it on",
             what=f"stable from {value} on, and not below",
             claimed=f"stable from {value} on, and not below",
             source=claim.source,
             is_known_refuted=claim.known == "refuted",
-            tails=_tails(below, above) if below and above else None,
+            tails=_tails(kept, broken) if below and above else None,
             is_lacking=not trials,
+            z_kept=kept,
+            z_broken=broken,
+            seeds=len(found.sweep.seeds),
             reason=_reason(found) if trials else f"no result yet: labctl sweep {found.sweep.name}",
         )
 
@@ -52,20 +61,34 @@ def _reason(found: Swept) -> str:
     return f"published in {edition} before the recipe changed" if edition else ""
 
 
-def _tails(below: list[bool], above: list[bool]) -> Tails:
-    """The claim is kept by few stable runs below and many above, and broken by either failing."""
-    unstable = [not stable for stable in below]
-    return Tails(
-        kept=max(_p_above_half(unstable), _p_above_half(above)),
-        broken=min(_p_above_half(below), _p_above_half([not stable for stable in above])),
-    )
+@dataclass(frozen=True, slots=True)
+class _OfShares(Evidence):
+    """Shares of stable runs below a value and from it on, with so many seeds at each value."""
+
+    z_kept: float = 0.0
+    """How far both shares lie on the right side of a half, in standard errors: the nearer one."""
+    z_broken: float = 0.0
+    """How far one lies on the wrong side: the farther one."""
+    seeds: int = 1
+
+    def seeds_needed(self, level: float) -> int | None:
+        """By the normal approximation, in which z grows with the root of the number of runs."""
+        z = max(self.z_kept, self.z_broken)
+        wanted = NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(POWER)
+        needed = math.ceil(self.seeds * (wanted / z) ** 2) if z > 0 else MOST_SEEDS + 1
+        return needed if needed <= MOST_SEEDS else None
 
 
-def _p_above_half(stable: list[bool]) -> float:
-    """Two-sided p of the score test of a share of a half, one if the share is not above it."""
+def _tails(z_kept: float, z_broken: float) -> Tails:
+    """Two-sided p of the score test of a share of a half."""
+    kept, broken = (math.erfc(z / math.sqrt(2)) if z > 0 else 1.0 for z in (z_kept, z_broken))
+    return Tails(kept, broken)
+
+
+def _z(stable: list[bool]) -> float:
+    """How far the share of stable runs lies above a half, in its standard error if it were that."""
     n = len(stable)
-    z = (sum(stable) / n - HALF) / math.sqrt(HALF * (1 - HALF) / n)
-    return math.erfc(z / math.sqrt(2)) if z > 0 else 1.0
+    return (sum(stable) / n - HALF) / math.sqrt(HALF * (1 - HALF) / n)
 
 
 def _share(stable: list[bool]) -> str:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from .evidence import Evidence, Part
-from .statistics import LEVEL, POWER, holm, seeds_needed, tails
+from .statistics import LEVEL, POWER, holm
 
 
 class Word(StrEnum):
@@ -140,23 +140,12 @@ def _verdict(found: Evidence, p: float | None, level: float) -> Verdict:
         alone = (
             f"decided by itself, p={found.tails.least:.2g}, but not among the claims judged here"
         )
-    outlook = "; ".join(filter(None, (alone, _settled_by(found.parts, level))))
-    return Verdict(found, Word.UNRESOLVED, p, outlook)
-
-
-def _settled_by(parts: Sequence[Part], level: float) -> str:
-    """How many seeds would settle the claim if means and spreads stay as they are: all parts that
-    keep it, or one that breaks it."""
-    if not parts:
-        return ""
-    each = level / len(parts)
-    broken = [p for p in parts if not tails(p.estimate, p.bounds).is_for]
-    needed = [seeds_needed(p.estimate, p.bounds, each) for p in broken or parts]
-    known = [n for n in needed if n is not None]
-    if not known or (not broken and len(known) < len(parts)):
-        return "more than 1000 seeds would be needed to settle it"
-    count = min(known) if broken else max(known)
-    return f"about {count} seeds would settle it with probability {POWER:g} at this mean and spread"
+    seeds = found.seeds_needed(level)
+    enough = "more than 1000 seeds would be needed to settle it"
+    if seeds is not None:
+        at = "at this mean and spread" if found.parts else "with these shares"
+        enough = f"about {seeds} seeds would settle it with probability {POWER:g} {at}"
+    return Verdict(found, Word.UNRESOLVED, p, "; ".join(filter(None, (alone, enough))))
 
 
 def remark(found: Sequence[Verdict]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from labctl.errors import UsageError
@@ -14,6 +16,7 @@ from labctl.report.figure import marks
 from labctl.report.report import report
 from labctl.report.rows import Rows
 from labctl.report.sweeps import swept
+from labctl.sweep.logistic import wilson
 
 WIDTH = """\
 title: how wide
@@ -191,3 +194,23 @@ def test_a_threshold_over_words_is_said_to_have_no_sides(lab: Any) -> None:
     lab.run("base", 0, point=["numerics.precision=fp32"])
     with pytest.raises(UsageError, match="is no number"):
         lab.report("precision")
+
+
+def test_an_open_threshold_says_how_many_seeds_would_settle_it(lab: Any) -> None:
+    """Three of four stable on the right side, one of four below: by simulation, so many seeds make
+    the verdict clear in four cases of five."""
+    lab.recipe("base")
+    lab.sweep(
+        "recipe: base\naxes: {width: '2,4'}\nseeds: 8\nclaims: {edge: {stable_from: 4}}\n", "width"
+    )
+    for seed in range(8):
+        lab.run("base", seed, status="DONE" if seed < 2 else "HALTED", point=["model.width=2"])
+        lab.run("base", seed, status="HALTED" if seed < 2 else "DONE", point=["model.width=4"])
+    (said,) = [remark for remark in lab.report("width").remarks if "stable from" in remark]
+    assert said.startswith("edge: UNRESOLVED. ")
+    found = re.search(r"about (\d+) seeds would settle it with probability 0.8", said)
+    assert found
+    seeds, rng = int(found[1]), np.random.default_rng(23)
+    stable = rng.binomial(seeds, 0.75, size=4000)
+    share = np.mean([wilson(int(count), seeds)[0] > 0.5 for count in stable])
+    assert 0.7 < share < 0.95
