@@ -46,6 +46,12 @@ claims:
   a: {difference: test/acc, to: toy, at_least: -0.3}
   b: {reference: test/acc, value: 95.6, source: x}
   c: {ratio: time, to: toy, at_most: 1, known: refuted}
+  d: {difference: test/acc, to: toy, within: 0.2}
+  e: {value: test/acc, at_least: 98}
+  f: {value: test/acc, near: 97.5, within: 0.3}
+  g: {ordering: test/acc, of: [toy, fuzz], better: higher}
+  h: {monotone: [test/acc, train/acc], direction: rising}
+  i: {bands: {test/acc: [97, 98.5]}}
 runtime: {device: cpu, log_every: 10step, checkpoint_seconds: 3}
 presets: {smoke: {budget: 6ep, seeds: 1, loss: {aux: null}}}
 """)

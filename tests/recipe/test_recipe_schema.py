@@ -73,6 +73,12 @@ claims:
   a: {difference: test/acc, to: toy, at_least: -0.3, data: tiny}
   b: {reference: test/acc, value: 95.6, source: a paper, known: refuted}
   c: {ratio: time, to: toy, at_most: 1}
+  d: {difference: test/acc, to: toy, within: 0.2}
+  e: {value: test/acc, at_least: 98}
+  f: {value: test/acc, near: 97.5, within: 0.3}
+  g: {ordering: test/acc, of: [toy, other], better: higher}
+  h: {monotone: [test/acc, train/acc], direction: rising}
+  i: {bands: {test/acc: [97, 98.5]}}
 runtime: {device: cpu, log_every: 10step}
 presets:
   smoke: {model: {width: 4}, schedules: {heat: null, lr: {peak: 1.0}}, loss: {aux: null}, seeds: [1]}
@@ -153,6 +159,15 @@ def changed(path: str, value: Any) -> Any:
         ("claims.a.atleast", 3),
         ("claims.b.value", "95"),
         ("claims.c.known", "false"),
+        ("claims.d.within", 0),
+        ("claims.d.at_least", 1),
+        ("claims.e.within", 1),
+        ("claims.f.at_most", 1),
+        ("claims.g.of", ["toy"]),
+        ("claims.g.better", "more"),
+        ("claims.h.direction", ...),
+        ("claims.i.bands", {}),
+        ("claims.i.bands", {"test/acc": [1]}),
         ("runtime.device", "gpu"),
         ("presets.smoke.titel", "x"),
         ("presets.smoke.presets", {}),
