@@ -15,7 +15,7 @@ from labctl.recipe.catalogue import RecipeFile
 from labctl.recipe.layers import NOTHING
 from labctl.recipe.source import Node, read
 from labctl.registry.registry import Registry
-from labctl.sweep.sweep import load_sweep, sweeps
+from labctl.sweep.sweep import is_sweep, load_sweep, sweeps
 
 from .bundle import published
 from .evidence import Evidence, of_row
@@ -121,13 +121,13 @@ def _all(project: Project, preset: str | None) -> tuple[list[RecipeFile], list[s
 
 def _named(project: Project, names: Sequence[str]) -> tuple[list[RecipeFile], list[str]]:
     """The recipes and sweeps that names mean, in order, each once."""
-    recipes, sweeps_ = catalogue.listed(project), sweeps(project)
+    recipes, known_sweeps = catalogue.listed(project), sweeps(project)
     listed = catalogue.listed(project, "tables").items()
     tables = {name.removeprefix("tables/"): file.path for name, file in listed}
     files: list[RecipeFile] = []
     swept: list[str] = []
     for given in names:
-        table, sweep = (_found(project, given, known) for known in (tables, sweeps_))
+        table, sweep = (_found(project, given, known) for known in (tables, known_sweeps))
         if table is not None:
             rows = load_table(project, table).table
             shown = [*(row.recipe for row in rows.rows), rows.baseline]
@@ -139,7 +139,7 @@ def _named(project: Project, names: Sequence[str]) -> tuple[list[RecipeFile], li
         if given in recipes or (is_path and table is None and sweep is None):
             files.append(catalogue.located(project, given))
         elif table is None and sweep is None:
-            hint = did_you_mean(given, [*recipes, *tables, *sweeps_])
+            hint = did_you_mean(given, [*recipes, *tables, *known_sweeps])
             raise UsageError(f"no recipe, table or sweep {given!r}", hint=hint)
     return list(dict.fromkeys(files)), list(dict.fromkeys(swept))
 
@@ -174,7 +174,8 @@ def _judged_by(found: Sequence[Row]) -> Sequence[Row]:
 def _of_sweep(rows: Rows, name: str, is_named: bool) -> Iterator[tuple[Claimant, Evidence]]:
     path = sweeps(rows.project).get(name)
     tree = read(path, rows.project.shown(path)) if path else NOTHING
-    if not (tree.get("claims") or NOTHING).plain():
+    has_file_or_field = path is not None or is_sweep(rows.project, name)
+    if has_file_or_field and not (tree.get("claims") or NOTHING).plain():
         return
     if rows.preset is not None and not is_named and not _has_preset(rows, tree):
         return

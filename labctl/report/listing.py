@@ -12,6 +12,8 @@ from .render import WIDTH
 from .verdicts import Verdict, Word
 
 Judged = Sequence[tuple[Claimant, Verdict]]
+NARROWEST = 60
+"""Characters in a line, at least: four columns need them."""
 _GAP = "   "
 _CLOSED = (Word.REPRODUCED, Word.REFUTED, Word.SUSPECT)
 
@@ -22,7 +24,7 @@ def listing(found: Checked, is_strict: bool = False) -> str:
     What is not as expected comes first; then what is, what is open, published values beside ours,
     and, a line for each recipe, what has no result yet.
     """
-    width = shutil.get_terminal_size((WIDTH, 24)).columns
+    width = max(NARROWEST, shutil.get_terminal_size((WIDTH, 24)).columns)
     lacking = [one for one in found.verdicts if _is_without(one[1])]
     shown = [one for one in found.verdicts if one not in lacking]
     unexpected = [one for one in shown if one[1].is_surprise]

@@ -251,3 +251,20 @@ def test_a_key_does_not_depend_on_claims(race: Any) -> None:
     before = lab.plan("ctd", 0).key
     lab.recipe("ctd", "\nclaims: {o: {ordering: test/acc, of: [ctd, base]}}\n", batch_size="32")
     assert lab.plan("ctd", 0).key == before
+
+
+def test_a_table_that_shows_no_sweep_there_is_says_so(race: Any) -> None:
+    lab = race([])
+    lab.table("rows: [{sweep: wdith}]\ncolumns: [{kind: verdict}]\n")
+    with pytest.raises(RecipeError, match="no sweep 'wdith'"):
+        check(lab.project, lab.registry, ["main"])
+
+
+@pytest.mark.parametrize("columns", ["10", "60", "200"])
+def test_a_listing_fits_the_terminal(
+    race: Any, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    lab = race([-0.1, 0.0, 0.1])
+    monkeypatch.setenv("COLUMNS", columns)
+    text = listing(check(lab.project, lab.registry))
+    assert max(map(len, text.splitlines())) <= max(60, int(columns))
