@@ -16,6 +16,7 @@ from labctl.errors import RunError, UsageError, did_you_mean
 from labctl.plan.plan import Part, Plan
 from labctl.project import Project
 
+from .address import address_of, called, known
 from .atomic import write_json, write_text
 from .journal import Journal, segments
 from .lock import is_held
@@ -200,8 +201,7 @@ def all_runs(project: Project) -> Iterator[Run]:
 
 
 def find_runs(project: Project, text: str) -> list[Run]:
-    """The runs that `text` means: a folder, a key or its beginning, a run's whole name, a recipe,
-    `recipe@preset`, or either with `/seed=N`.
+    """The runs that `text` means: a folder, or what `called` takes.
 
     Raises:
         UsageError: there is none.
@@ -209,30 +209,7 @@ def find_runs(project: Project, text: str) -> list[Run]:
     path = Path(text)
     if (path / "plan.json").exists():
         return [Run(path.resolve())]
-    runs = list(all_runs(project))
-    found = [run for run in runs if text in _names(run)]
-    if not found and len(text) >= 4:
-        found = [
-            run for run in runs if run.plan.key.startswith(text) or run.plan.group.startswith(text)
-        ]
-    if not found:
-        known = {
-            name
-            for run in runs
-            for name in (run.plan.label, f"{run.plan.label}/seed={run.plan.work.seed}")
-        }
-        raise UsageError(f"no run {text!r}", hint=did_you_mean(text, known))
-    return found
-
-
-def _names(run: Run) -> set[str]:
-    plan = run.plan
-    seed = f"seed={plan.work.seed}"
-    return {
-        plan.recipe,
-        plan.label,
-        f"{plan.recipe}/{seed}",
-        f"{plan.label}/{seed}",
-        f"{plan.label} {seed}",
-        plan.name,
-    }
+    runs = {run: address_of(run.plan) for run in all_runs(project)}
+    if found := called(text, runs):
+        return found
+    raise UsageError(f"no run {text!r}", hint=did_you_mean(text, known(runs)))

@@ -1,0 +1,63 @@
+"""The names by which people call a run, whether it lies in a folder here or in a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from labctl.plan.plan import Plan
+
+T = TypeVar("T")
+
+SHORTEST = 4
+"""Characters of a key that are enough to name a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a run can be called by."""
+
+    recipe: str
+    label: str
+    """`recipe`, or `recipe@preset`."""
+    seed: int
+    name: str
+    """With everything that was set otherwise than in the recipe."""
+    key: str
+    group: str
+
+    @property
+    def short(self) -> str:
+        """`recipe@preset/seed=N`."""
+        return f"{self.label}/seed={self.seed}"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All but the digests."""
+        seed = f"seed={self.seed}"
+        recipes = (self.recipe, f"{self.recipe}/{seed}")
+        return frozenset((*recipes, self.label, self.short, f"{self.label} {seed}", self.name))
+
+
+def address_of(plan: Plan) -> Address:
+    """Of the run that carries `plan` out."""
+    return Address(plan.recipe, plan.label, plan.work.seed, plan.name, plan.key, plan.group)
+
+
+def called(text: str, addresses: Mapping[T, Address]) -> list[T]:
+    """Those that `text` means: a key or its beginning, a run's whole name, a recipe,
+    `recipe@preset`, or either with `/seed=N`."""
+    found = [one for one, address in addresses.items() if text in address.names]
+    if not found and len(text) >= SHORTEST:
+        found = [
+            one
+            for one, address in addresses.items()
+            if address.key.startswith(text) or address.group.startswith(text)
+        ]
+    return found
+
+
+def known(addresses: Mapping[T, Address]) -> set[str]:
+    """Names that a message can offer."""
+    return {name for a in addresses.values() for name in (a.label, a.short)}
