@@ -6,9 +6,6 @@ Each case is timed in a worker process of its own, in a folder that is gone afte
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,9 +22,10 @@ from labctl.recipe.document import EngineName
 from labctl.recipe.recipe import Recipe
 from labctl.recipe.times import Time
 from labctl.registry.registry import Registry
-from labctl.store.atomic import storage, write_json
 from labctl.store.run import Run, all_runs
 from labctl.store.status import Status
+
+from .errand import carried_out
 
 ENGINES: tuple[str, ...] = (*get_args(EngineName), COMPILED)
 """`auto`, `eager` and `graphed` are `runtime.engine`; `compiled` is `numerics.compiled`, which is
@@ -206,7 +204,8 @@ class Benching:
             "result": str(result),
         }
         log = folder / "worker.log"
-        code = _carried_out(order, folder / "order.json", log)
+        whole = {**order, "spawned": time.time()}
+        code = carried_out("labctl.execute.timing", whole, log, _empty_caches(folder))
         try:
             answer: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
         except OSError:
@@ -245,25 +244,6 @@ class Benching:
                 for asked, answer in zip(cases, found, strict=True)
             ),
         )  # fmt: skip
-
-
-def _carried_out(order: dict[str, Any], path: Path, log: Path) -> int:
-    """Have a worker carry out an order; its exit code. It does not outlive this process's
-    interruption."""
-    write_json(path, {**order, "spawned": time.time()}, durable=False)
-    with storage(log), log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "labctl.execute.timing", str(path)],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **_empty_caches(path.parent), "PYTHONUNBUFFERED": "1"},
-        )
-        try:
-            return process.wait()
-        finally:
-            process.kill()
-            process.wait()
 
 
 def _empty_caches(folder: Path) -> dict[str, str]:
