@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import RunError
 from labctl.plan.key import NUMERICS
 from labctl.plan.plan import Plan
 from labctl.project import Project
-from labctl.store.journal import Journal
 from labctl.store.run import Run, run_of
 from labctl.store.status import Status
 
 from .job import Job
+from .trace import LOSS, differences, trace_of
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition(Project):
+    """A project below a run, with the data of the run's own project."""
+
+    original: Project
+
+    @property
+    def runs(self) -> Path:
+        """Its own wherever LABCTL_RUNS points: the run that is repeated lies there."""
+        return self.root / "runs"
+
+    @property
+    def data_roots(self) -> tuple[Path, ...]:
+        return self.original.data_roots
 
 
 def prepare(project: Project, run: Run) -> tuple[Project, Job]:
@@ -37,7 +54,7 @@ def prepare(project: Project, run: Run) -> tuple[Project, Job]:
         )
     root = run.folder / "rerun"
     shutil.rmtree(root, ignore_errors=True)
-    again = Project(root)
+    again = Repetition(root, project)
     return again, Job(plan, Path(run.provenance.get("recipe", ".")))
 
 
@@ -46,30 +63,10 @@ def compare(again: Project, run: Run, plan: Plan) -> str:
     repeated = run_of(again, plan)
     if repeated.status is not Status.DONE:
         return f"the repetition is {repeated.status}: {(repeated.end or {}).get('message', '')}"
-    before, after = run.journal, repeated.journal
-    first, second = _first_losses(before), _first_losses(after)
-    for step, (old, new) in enumerate(zip(first, second, strict=False), 1):
-        if old != new:
-            return f"differs: the loss of step {step} was {old}, now {new}"
-    differing = _first_difference(before, after)
-    if differing:
-        return differing
+    before = run.journal
+    then = trace_of(before)
+    if first := next(differences(then, trace_of(repeated.journal)), None):
+        return f"differs: {first}"
+    losses = sum(metric == LOSS for _, metric in then)
     curves = f"every value of {len(before.curves)} curves"
-    return f"identical: {len(first)} first losses and {curves}, bit for bit"
-
-
-def _first_losses(journal: Journal) -> list[str]:
-    return [loss for record in journal.of("first_losses") for loss in record.fields["losses"]]
-
-
-def _first_difference(before: Journal, after: Journal) -> str:
-    differences = [
-        (step, name, value, after.curves.get(name, {}).get(step))
-        for name, curve in before.curves.items()
-        for step, value in curve.items()
-        if after.curves.get(name, {}).get(step) != value
-    ]
-    if not differences:
-        return ""
-    step, name, old, new = min(differences)
-    return f"differs first at step {step}: {name} was {old}, now {new}"
+    return f"identical: {losses} first losses and {curves}, bit for bit"

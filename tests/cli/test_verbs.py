@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +100,18 @@ def test_a_finished_run_is_repeated_bit_for_bit_from_its_stored_code(trained: An
     model.write_text(text.replace("0.02", "0.021"))
     code, output = trained.labctl("rerun", "tiny/seed=1")
     assert "differs: the loss of step 1 " in output
+
+
+@pytest.mark.slow
+def test_a_run_that_lies_elsewhere_is_repeated_as_well(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABCTL_RUNS", str(tmp_path / "large disk"))
+    (run,) = lab.train_here("tiny", *SHORT)
+    model = run.source_path / "ctd_vit" / "model.py"
+    model.write_text(model.read_text().replace("0.02", "0.021"))
+    code, output = lab.labctl("rerun", "tiny/seed=1")
+    assert code == 0 and "differs: the loss of step 1 " in output
 
 
 @pytest.mark.slow
