@@ -87,14 +87,17 @@ def repository(recipe: Path) -> tuple[dict[str, Any], str]:
     return facts, patch
 
 
+def version_of(package: str) -> str | None:
+    """The version of a package that is installed here; None if it is not."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def environment() -> dict[str, Any]:
     """Python, packages and machine, without importing any of the packages."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+    versions = {package: version for package in PACKAGES if (version := version_of(package))}
     return {
         "labctl": labctl.__version__,
         "python": platform.python_version(),
@@ -123,30 +126,32 @@ class Provenance:
         if patch and not (run.folder / "code.patch").exists():
             write_text(run.folder / "code.patch", patch)
         for name in plan.work.digests:
-            self._snapshot(run, name)
+            snapshot(self.registry, run, name)
         run.create(
             plan, {"git": facts, "plugins": origins, "recipe": str(recipe), **self.environment}
         )
 
-    def _snapshot(self, run: Run, name: str) -> None:
-        target = run.source_path / name
-        if name == BUILTIN or target.exists():
-            return
-        folder = self.registry.load(name).plugin.folder
-        partial = run.folder / f"source.{name}.{os.getpid()}.partial"
-        with storage(target):
+
+def snapshot(registry: Registry, run: Run, name: str) -> None:
+    """Keep a plugin's code as it is now with the run, unless it has that already."""
+    target = run.source_path / name
+    if name == BUILTIN or target.exists():
+        return
+    folder = registry.load(name).plugin.folder
+    partial = run.folder / f"source.{name}.{os.getpid()}.partial"
+    with storage(target):
+        shutil.rmtree(partial, ignore_errors=True)
+        if folder.is_file():
+            partial.mkdir(parents=True)
+            shutil.copy2(folder, partial / "__init__.py")
+        else:
+            # Without its tests: pytest would find them again below every run.
+            ignored = shutil.ignore_patterns("__pycache__", "*.pyc", *TESTS)
+            shutil.copytree(folder, partial, ignore=ignored)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.rename(target)
+        except OSError:
             shutil.rmtree(partial, ignore_errors=True)
-            if folder.is_file():
-                partial.mkdir(parents=True)
-                shutil.copy2(folder, partial / "__init__.py")
-            else:
-                # Without its tests: pytest would find them again below every run.
-                ignored = shutil.ignore_patterns("__pycache__", "*.pyc", *TESTS)
-                shutil.copytree(folder, partial, ignore=ignored)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                partial.rename(target)
-            except OSError:
-                shutil.rmtree(partial, ignore_errors=True)
-                if not target.exists():  # else another labctl was faster
-                    raise
+            if not target.exists():  # else another labctl was faster
+                raise

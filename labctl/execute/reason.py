@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from typing import Any
 
 from labctl.errors import LabctlError
 from labctl.plan.derive import plans
-from labctl.plan.plan import Plan, leaves, settings_of
+from labctl.plan.plan import Plan, differences, settings_of
 from labctl.project import Project
 from labctl.recipe.recipe import load
+from labctl.registry.digest import edited
 from labctl.registry.registry import Registry
 from labctl.store.run import Run, run_of
 from labctl.store.status import Status
+
+from .provenance import version_of
 
 _ANSWERS = {
     Status.PENDING: "was planned and never begun: it will be trained",
@@ -69,42 +71,26 @@ def _changed(project: Project, registry: Registry, run: Run, now: Plan) -> Itera
     other = run_of(project, now)
     state = other.status if other.folder.exists() else "not begun"
     yield f"stays as it is: its recipe means other work now, {now.key} ({state})"
-    then = leaves(run.plan.work.model_dump(mode="json", by_alias=True))
-    today = leaves(now.work.model_dump(mode="json", by_alias=True))
-    for path in sorted(then.keys() | today.keys()):
-        old, new = then.get(path, "nothing"), today.get(path, "nothing")
-        if old != new and not path.startswith("digests."):
-            yield f"{path} was {old}, is {new}"
+    then = run.plan.work.model_dump(mode="json", by_alias=True)
+    today = now.work.model_dump(mode="json", by_alias=True)
+    for path, (old, new) in differences(then, today).items():
+        if not path.startswith("digests."):
+            yield f"{path} was {_told(old)}, is {_told(new)}"
     for plugin, digest in run.plan.work.digests.items():
         if now.work.digests.get(plugin) != digest:
             folder = registry.load(plugin).plugin.folder if plugin in now.work.digests else None
-            files = ", ".join(_edited(run.source_path / plugin, folder)) or "its files"
+            files = ", ".join(edited(run.source_path / plugin, folder)) or "its files"
             yield f"code of {plugin} changed: {files}"
 
 
-def _edited(then: Path, now: Path | None) -> list[str]:
-    """Names of code files that differ; comments count here, which they do not in the key."""
-    old, new = _sources(then), _sources(now)
-    return [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-
-
-def _sources(folder: Path | None) -> dict[str, bytes]:
-    if folder is None or not folder.is_dir():
-        return {}
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.py")}
+def _told(value: Any) -> Any:
+    return "nothing" if value is None else value
 
 
 def _aside(run: Run) -> Iterator[str]:
     """What changed and does not count."""
     packages: Mapping[str, str] = run.provenance.get("packages", {})
     for name in ("torch", "torchvision", "numpy"):
-        then, now = packages.get(name), _version(name)
+        then, now = packages.get(name), version_of(name)
         if then and now and then != now:
             yield f"{name} was {then}, is {now}: that is no part of the key"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

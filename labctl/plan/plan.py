@@ -170,6 +170,16 @@ def leaves(value: Any, path: str = "") -> dict[str, Any]:
     return {path: value}
 
 
+def differences(then: Any, now: Any) -> dict[str, tuple[Any, Any]]:
+    """Old and new value by dotted path, of two trees of mappings; None where there is none."""
+    old, new = leaves(then), leaves(now)
+    return {
+        path: (old.get(path), new.get(path))
+        for path in sorted(old.keys() | new.keys())
+        if old.get(path) != new.get(path)
+    }
+
+
 def _is_plain(value: Any) -> bool:
     """Whether it is a text that reads as itself, not as a number, a truth value or a list."""
     if not isinstance(value, str):

@@ -27,6 +27,23 @@ def code_digest(folder: Path) -> str:
     return total.hexdigest()[:12]
 
 
+def edited(then: Path | None, now: Path | None) -> list[str]:
+    """Names of code files that differ between two folders of a plugin, each None if it is gone;
+    comments count here, which they do not in the digest."""
+    old, new = sources(then), sources(now)
+    return [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+
+
+def sources(folder: Path | None) -> dict[str, bytes]:
+    """The code of a plugin by file name, as the digest takes it; of a single file as it is
+    stored with a run."""
+    if folder is None or not folder.exists():
+        return {}
+    if folder.is_file():
+        return {"__init__.py": folder.read_bytes()}
+    return {name: path.read_bytes() for name, path in _files(folder)}
+
+
 def _files(folder: Path) -> list[tuple[str, Path]]:
     """Relative names and paths, in an order that is the same on every machine."""
     if folder.is_file():
