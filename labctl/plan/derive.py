@@ -27,9 +27,7 @@ def plans(recipe: Recipe) -> tuple[Plan, ...]:
 
 
 def _plan(recipe: Recipe, work: Work) -> Plan:
-    values = work.model_dump(mode="json", by_alias=True)
-    if not work.stop:
-        del values["stop"]  # it came after the first keys, and where it is not used changes none
+    values = _identity(work)
     runtime = recipe.document.runtime
     default_log = max(1, recipe.clock.steps_per_epoch // 10)
     log_every = _steps(recipe, runtime.log_every) if runtime.log_every else default_log
@@ -50,6 +48,18 @@ def _plan(recipe: Recipe, work: Work) -> Plan:
             engine=runtime.engine,
         ),
     )
+
+
+def key_of(work: Work) -> str:
+    """The key of a plan with this work."""
+    return digest_of(_identity(work))
+
+
+def _identity(work: Work) -> dict[str, Any]:
+    values = work.model_dump(mode="json", by_alias=True)
+    if not work.stop:
+        del values["stop"]  # it came after the first keys, and where it is not used changes none
+    return values
 
 
 def _work(recipe: Recipe, seed: int) -> Work:

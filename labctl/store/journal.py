@@ -19,6 +19,8 @@ from typing import Any
 from .atomic import storage
 
 FORMAT = 1
+FIRST_LOSSES = 20
+"""Losses of this many first steps are journalled exactly: enough to tell two runs apart."""
 
 
 def _encoded(value: float) -> float | str:

@@ -17,7 +17,7 @@ from labctl.errors import LabctlError
 from labctl.plan.plan import Phase
 from labctl.registry.card import KnobValue
 from labctl.store.atomic import write_atomic
-from labctl.store.journal import JournalWriter, segments
+from labctl.store.journal import FIRST_LOSSES, JournalWriter, segments
 from labctl.store.run import Run
 
 from . import checkpoint
@@ -35,9 +35,6 @@ from .stopping import Stopping
 from .streams import seed_global
 from .supply import Supply
 from .window import Window
-
-FIRST_LOSSES = 20
-"""Losses of this many first steps are journalled exactly: enough to tell two runs apart."""
 
 
 class Diverged(LabctlError):
@@ -196,10 +193,14 @@ class Training:
             total, count = metrics["loss"]
             self._first.append(total / count)
         self.step += 1
-        if self._first and self.step in (FIRST_LOSSES, self.work.steps):
-            self._record_first()
+        if self.step in (FIRST_LOSSES, self.work.steps):
+            self.record_first()
 
-    def _record_first(self) -> None:
+    def record_first(self) -> None:
+        """Journal the losses of the first steps: after the last of them, or when training is left
+        before that."""
+        if not self._first:
+            return
         losses = [repr(loss) for loss in torch.stack(self._first).tolist()]
         self.journal.record(
             "first_losses", self.step, of_step=self.step - len(losses), losses=losses

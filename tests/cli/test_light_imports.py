@@ -39,6 +39,7 @@ LIGHT = (
     ("check",),
     ("logs", "--help"),
     ("bench", "--help"),
+    ("verify", "--help"),
 )
 
 
