@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from labctl.errors import LabctlError
 from labctl.plan.derive import plans
@@ -73,18 +72,14 @@ def _changed(project: Project, registry: Registry, run: Run, now: Plan) -> Itera
     yield f"stays as it is: its recipe means other work now, {now.key} ({state})"
     then = run.plan.work.model_dump(mode="json", by_alias=True)
     today = now.work.model_dump(mode="json", by_alias=True)
-    for path, (old, new) in differences(then, today).items():
+    for path, (old, new) in differences(then, today, absent="nothing").items():
         if not path.startswith("digests."):
-            yield f"{path} was {_told(old)}, is {_told(new)}"
+            yield f"{path} was {old}, is {new}"
     for plugin, digest in run.plan.work.digests.items():
         if now.work.digests.get(plugin) != digest:
             folder = registry.load(plugin).plugin.folder if plugin in now.work.digests else None
             files = ", ".join(edited(run.source_path / plugin, folder)) or "its files"
             yield f"code of {plugin} changed: {files}"
-
-
-def _told(value: Any) -> Any:
-    return "nothing" if value is None else value
 
 
 def _aside(run: Run) -> Iterator[str]:

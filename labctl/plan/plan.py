@@ -170,13 +170,14 @@ def leaves(value: Any, path: str = "") -> dict[str, Any]:
     return {path: value}
 
 
-def differences(then: Any, now: Any) -> dict[str, tuple[Any, Any]]:
-    """Old and new value by dotted path, of two trees of mappings; None where there is none."""
+def differences(then: Any, now: Any, absent: Any = None) -> dict[str, tuple[Any, Any]]:
+    """Old and new value by dotted path, of two trees of mappings; `absent` where there is none,
+    which counts as a difference from any value."""
     old, new = leaves(then), leaves(now)
     return {
-        path: (old.get(path), new.get(path))
+        path: (old.get(path, absent), new.get(path, absent))
         for path in sorted(old.keys() | new.keys())
-        if old.get(path) != new.get(path)
+        if (path in old) != (path in new) or old[path] != new[path]
     }
 
 

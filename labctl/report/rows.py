@@ -9,7 +9,7 @@ from typing import Any
 
 from labctl.errors import RunError
 from labctl.plan.derive import plans
-from labctl.plan.plan import Plan, leaves, settings_of
+from labctl.plan.plan import Plan, differences, settings_of
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
 from labctl.registry.registry import Registry
@@ -139,11 +139,9 @@ def listed_seeds(seeds: Sequence[int]) -> str:
 
 def _changed(row: Row) -> list[str]:
     """Fields of the published plan that differ from the recipe as it is now."""
-    now = leaves(without_paths(plans(row.recipe)[0].work.model_dump(mode="json", by_alias=True)))
-    then = leaves(next(iter(row.results.values())).work) if row.results else now
-    names = [
-        n for n in sorted(now.keys() | then.keys()) if now.get(n) != then.get(n) and n != "seed"
-    ]
+    now = without_paths(plans(row.recipe)[0].work.model_dump(mode="json", by_alias=True))
+    then = next(iter(row.results.values())).work if row.results else now
+    names = [name for name in differences(then, now) if name != "seed"]
     more = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
     return names[:_LISTED] + more
 
