@@ -14,7 +14,7 @@ from labctl.store.run import Run, run_of
 from labctl.store.status import Status
 
 from .job import Job
-from .trace import LOSS, differences, trace_of
+from .trace import LOSS, told_apart, trace_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def compare(again: Project, run: Run, plan: Plan) -> str:
         return f"the repetition is {repeated.status}: {(repeated.end or {}).get('message', '')}"
     before = run.journal
     then = trace_of(before)
-    if first := next(differences(then, trace_of(repeated.journal)), None):
+    if first := next(told_apart(then, trace_of(repeated.journal)), None):
         return f"differs: {first}"
     losses = sum(metric == LOSS for _, metric in then)
     curves = f"every value of {len(before.curves)} curves"

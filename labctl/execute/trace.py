@@ -65,7 +65,7 @@ class Difference:
         return f"{where} was {self.then}, now {'nothing' if self.now is None else self.now}"
 
 
-def differences(then: Trace, now: Trace) -> Iterator[Difference]:
+def told_apart(then: Trace, now: Trace) -> Iterator[Difference]:
     """What is not as it was, in order of steps; what is only in `now` is none."""
     for step, metric in sorted(then):
         old, new = then[step, metric], now.get((step, metric))

@@ -26,7 +26,7 @@ from labctl.store.status import Status
 
 from .errand import carried_out
 from .provenance import snapshot, version_of
-from .trace import Difference, Trace, differences, losses_until, trace_of
+from .trace import Difference, Trace, losses_until, told_apart, trace_of
 
 PACKAGES = ("labctl", "numpy", "torchvision", "triton")
 """Beside torch, what can change a last bit; labctl's numerics have a number of their own."""
@@ -113,7 +113,7 @@ class Verification:
     largest: Difference | None = None
     differing: int = 0
     explanations: tuple[str, ...] = ()
-    """What else is not as it was, and may be why."""
+    """What else is not as it was, and may be why; of an equal run, what was tampered with."""
     asides: tuple[str, ...] = ()
     """What changed and was not used."""
     message: str = ""
@@ -206,7 +206,7 @@ class Verifier:
         self, run: Recorded, then: Trace, scratch: Run, steps: int, facts: Mapping[str, Any]
     ) -> Verification:
         journal = scratch.journal
-        found = list(differences(then, trace_of(journal)))
+        found = list(told_apart(then, trace_of(journal)))
         here = next((dict(record.fields) for record in journal.of("begin")), {})
         largest = max(found, key=lambda one: one.relative, default=None)
         finding = Finding.EQUAL
@@ -214,7 +214,7 @@ class Verifier:
             is_close = largest.relative <= self.tolerance
             finding = Finding.CLOSE if is_close else Finding.DIFFERS
         end = scratch.end
-        why = list(self._explanations(run, here, facts)) if found else []
+        why = [*self._tampering(run), *(self._explanations(run, here, facts) if found else ())]
         if found and end is not None:
             how = f"{end['status']}, {end['message']}"
             why.insert(0, f"the repetition ended at step {end['step']}: {how}")
@@ -234,15 +234,20 @@ class Verifier:
             yield f"labctl's numerics were {work.labctl_numerics}, are {NUMERICS}"
         if facts.get("data_version") != work.data.version:
             yield f"data version was {work.data.version}, is {facts.get('data_version')}"
-        if run.source is not None and key_of(work) != run.plan.key:
-            yield "plan.json was changed: its key is not that of the work in it"
-        for plugin, digest in work.digests.items():
-            if run.source is not None and self._is_altered(run.source / plugin, digest, plugin):
-                yield f"the stored code of {plugin} was changed since the run was planned"
         for name in PACKAGES:
             then, now = run.versions.get(name), version_of(name)
             if then and now and then != now:
                 yield f"{name} was {then}, is {now}"
+
+    def _tampering(self, run: Recorded) -> Iterator[str]:
+        """What in the run's folder is not as it was planned, even if the first steps are."""
+        if run.source is None:
+            return
+        if key_of(run.plan.work) != run.plan.key:
+            yield "plan.json was changed: its key is not that of the work in it"
+        for plugin, digest in run.plan.work.digests.items():
+            if self._is_altered(run.source / plugin, digest, plugin):
+                yield f"the stored code of {plugin} was changed since the run was planned"
 
     def _is_altered(self, stored: Path, digest: str, plugin: str) -> bool:
         today = self.registry.plugins.get(plugin)

@@ -164,6 +164,23 @@ def test_changed_stored_code_is_found_at_the_first_step(
     assert "the stored code of ctd_vit was changed since the run was planned" in found.explanations
 
 
+def test_changes_that_first_steps_do_not_show_are_said(
+    lab: Any, trained: Run, orders: list[Mapping[str, Any]]
+) -> None:
+    model = trained.source_path / "ctd_vit" / "model.py"
+    model.write_text(model.read_text() + "\n\nLATER = 1\n")
+    path = trained.folder / "plan.json"
+    plan = json.loads(path.read_text())
+    plan["work"]["ladders"]["token_drop"].append({"step": 28, "value": 0.25})
+    path.write_text(json.dumps(plan))
+    found = verified(lab, Run(trained.folder), 3)
+    assert found.finding is Finding.EQUAL
+    assert [line.partition(" was changed")[0] for line in found.explanations] == [
+        "plan.json",
+        "the stored code of ctd_vit",
+    ]
+
+
 def test_comments_in_stored_code_explain_nothing(
     lab: Any, trained: Run, orders: list[Mapping[str, Any]]
 ) -> None:
