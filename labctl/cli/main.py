@@ -13,7 +13,17 @@ import labctl
 from labctl.errors import LabctlError
 from labctl.project import Project
 
-from . import benching, inspecting, making, reporting, running, sweeping, tracking, verifying
+from . import (
+    benching,
+    comparing,
+    inspecting,
+    making,
+    reporting,
+    running,
+    sweeping,
+    tracking,
+    verifying,
+)
 from .session import set_project
 
 app = typer.Typer(
@@ -23,7 +33,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (running, sweeping, benching, verifying, inspecting, reporting, making, tracking):
+for part in (
+    running,
+    sweeping,
+    benching,
+    verifying,
+    inspecting,
+    comparing,
+    reporting,
+    making,
+    tracking,
+):
     part.register(app)
 
 

@@ -19,7 +19,9 @@ from labctl.store.run import Run, run_of
 
 WIDTH = 120
 """Columns where there is no terminal to ask, as in a pipe."""
-UNBROKEN = ("over training", "run", "name", "key", "knobs")
+UNBROKEN = (
+    "over training", "run", "name", "key", "knobs", "field", "environment", "result",
+)  # fmt: skip
 """Columns that are no use in pieces."""
 
 _terminal = Console()

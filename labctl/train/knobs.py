@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from labctl.plan.plan import Work
-from labctl.recipe.schedule import Schedule
-from labctl.registry.card import Knob, KnobValue, ScheduleCard
+from labctl.plan.stored import schedule_of
+from labctl.registry.card import Knob, KnobValue
 from labctl.registry.registry import Registry
 
 
@@ -32,7 +31,7 @@ class KnobBoard:
         self.work = work
         self.knobs = knobs
         self.schedules = {
-            name: _schedule(registry, block) for name, block in work.schedules.items()
+            name: schedule_of(registry, block) for name, block in work.schedules.items()
         }
         self.device, self.dtype = device, dtype
         names = [name for name, knob in knobs.items() if knob.kind == "continuous"]
@@ -78,11 +77,3 @@ class KnobBoard:
             else:
                 handed[name] = tensors[name].fill_(float(value))
         return handed
-
-
-def _schedule(registry: Registry, block: Mapping[str, object]) -> Schedule:
-    options = {key: value for key, value in block.items() if key != "kind"}
-    card, _ = registry.find(ScheduleCard, str(block["kind"]))
-    schedule = card.config.model_validate_json(json.dumps(options))
-    assert isinstance(schedule, Schedule)
-    return schedule

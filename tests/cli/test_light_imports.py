@@ -40,6 +40,7 @@ LIGHT = (
     ("logs", "--help"),
     ("bench", "--help"),
     ("verify", "--help"),
+    ("compare", "tiny", "ctd_gamma1.5@smoke"),
 )
 
 
