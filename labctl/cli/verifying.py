@@ -95,8 +95,10 @@ def _recorded(project: Project, names: list[str], bundle: Path | None) -> list[R
 
 def _exit_code(findings: list[Finding]) -> int:
     """What differs outweighs what failed, and that what this machine cannot tell."""
-    codes = {finding.exit_code for finding in findings}
-    return next((code for code in (4, 3, 6) if code in codes), 0)
+    from labctl.execute.verification import Finding
+
+    worst = (Finding.DIFFERS, Finding.FAILED, Finding.IMPOSSIBLE)
+    return next((finding.exit_code for finding in worst if finding in findings), 0)
 
 
 def _say(told: Verification, tolerance: float) -> None:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from labctl.errors import EnvironmentProblem, LabctlError, RunError, UsageError
+from labctl.errors import ClaimError, EnvironmentProblem, LabctlError, RunError, UsageError
 from labctl.plan.derive import key_of
 from labctl.plan.key import NUMERICS
 from labctl.plan.plan import Plan
@@ -47,8 +47,8 @@ class Finding(StrEnum):
 
     @property
     def exit_code(self) -> int:
-        """4 means that it came out otherwise."""
-        codes = {Finding.DIFFERS: 4, Finding.FAILED: RunError.exit_code}
+        """That of a claim which came out otherwise, of a run that failed, of a lack here."""
+        codes = {Finding.DIFFERS: ClaimError.exit_code, Finding.FAILED: RunError.exit_code}
         return {**codes, Finding.IMPOSSIBLE: EnvironmentProblem.exit_code}.get(self, 0)
 
 
