@@ -64,11 +64,17 @@ def side(project: Project, registry: Registry, text: str) -> Side:
     if _BUNDLE in text:
         return _published_side(project, text)
     name, _, preset = text.partition("@")
+    if not _is_recipe(project, name) or set(preset) & set("/ "):  # recipe@preset/seed=N is a run
+        return _run_side(project, text)
+    return _recipe_side(project, registry, name, preset or None)
+
+
+def _is_recipe(project: Project, name: str) -> bool:
     try:
         located(project, name)
     except UsageError:
-        return _run_side(project, text)
-    return _recipe_side(project, registry, name, preset or None)
+        return False
+    return True
 
 
 def _published_side(project: Project, text: str) -> Side:

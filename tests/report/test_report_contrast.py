@@ -211,6 +211,14 @@ def test_what_is_not_there(base: Any, tmp_path: Path, text: str, message: str) -
         side(base.project, base.registry, text)
 
 
+def test_a_run_of_a_preset_is_called_as_status_calls_it(base: Any) -> None:
+    run = base.run("base", 0, "smoke")
+    found = side(base.project, base.registry, "base@smoke/seed=0")
+    assert (found.name, list(found.results)) == (run.plan.name, [0])
+    with pytest.raises(LabctlError, match="no preset 'quarter'"):
+        side(base.project, base.registry, "base@quarter")
+
+
 def test_runs_of_different_work_are_no_side(base: Any) -> None:
     base.run("base", 0)
     base.run("base", 0, point=("batch_size=32",))
