@@ -191,9 +191,12 @@ class Rows:
             (bundle.name, result)
             for bundle in self.bundles
             for result in bundle.results
-            if result.label == recipe.label
-            and result.data == recipe.document.data.name
-            and result.point == recipe.point
+            if result.group == group  # the same work, whatever it was trained as
+            or (
+                result.label == recipe.label
+                and result.data == recipe.document.data.name
+                and result.point == recipe.point
+            )
         ]
         results, absent = self._own(by_seed)
         bundles: dict[int, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,20 @@ def test_a_bundle_read_back_is_what_was_published(base: Any, tmp_path: Path) -> 
     assert first.provenance.packages["torch"] == "2.11.0"
     assert first.conditions[0].device_name == "NVIDIA H200"
     assert first.ledger["train_flops"] == 1e9
+
+
+def test_the_same_work_counts_whatever_it_was_published_as(base: Any, tmp_path: Path) -> None:
+    """A point of a sweep at which every field stands where the recipe has it, or another recipe."""
+    base.recipe("twin")
+    base.table("{title: T, rows: [{recipe: base}], columns: [{kind: metric, metric: test/acc}]}")
+    runs = [base.run("base", 0, acc=0.25, point=("schedules.lr.peak=1e-3",)), base.run("twin", 1)]
+    assert runs[0].plan.point and runs[0].plan.key == base.plan("base", 0).key
+    write_bundle(runs, tmp_path / "x.json")
+    for run in runs:
+        shutil.rmtree(run.folder)
+    grid = base.report(bundles=[tmp_path / "x.json"])
+    assert base.cell(grid, 0, "test/acc (%)").seeds == {0: 25.0, 1: 50.0}
+    assert len(grid.rows) == 1
 
 
 def test_the_same_runs_give_the_same_bytes(base: Any, tmp_path: Path) -> None:
