@@ -29,8 +29,8 @@ def trace_of(journal: Journal) -> Trace:
     return traced(losses, journal.curves)
 
 
-def losses_until(trace: Trace, step: int) -> Trace:
-    """The losses of a trace up to `step`: single ones, means, those of evaluations."""
+def losses_until(trace: Trace, step: float = math.inf) -> Trace:
+    """The losses of a trace up to `step`, or all: single ones, means, those of evaluations."""
     return {
         (at, name): text
         for (at, name), text in trace.items()

@@ -280,7 +280,7 @@ def _names(folder: Path) -> Iterator[str]:
 
 
 def _first_recorded(trace: Trace) -> str:
-    steps = [step for step, _ in losses_until(trace, 2**62)]
+    steps = [step for step, _ in losses_until(trace)]
     return f"its first is of step {min(steps)}: --steps {min(steps)}" if steps else "labctl resume"
 
 

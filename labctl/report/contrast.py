@@ -26,10 +26,8 @@ from .side import Side
 from .statistics import summary
 
 STEP_TIME = "seconds per step"
-DERIVED = (STEP_TIME, "flops", "parameters")
+BESIDE = (STEP_TIME, "flops", "parameters")
 """Quantities of a result beside its metrics."""
-ENDLESS = 2**62
-"""A step that no run comes to."""
 
 
 class Change(Config):
@@ -301,7 +299,7 @@ def _conditions(one: Side) -> set[Any]:
 
 def _measured(a: Side, b: Side, pairs: Sequence[tuple[int, int]]) -> Iterator[Measured]:
     names = sorted({name for result in a.results.values() for name in result.metrics})
-    for name in [*(name for name in names if not name.startswith("knob/")), *DERIVED]:
+    for name in [*(name for name in names if not name.startswith("knob/")), *BESIDE]:
         ours, theirs = (_values(one, name) for one in (a, b))
         if not ours or not theirs:
             continue
@@ -346,7 +344,7 @@ def _partings(a: Side, b: Side, pairs: Sequence[tuple[int, int]]) -> Iterator[Pa
 
 def _training_losses(result: Result) -> Trace:
     """Single losses, and means over stretches of training."""
-    trace = losses_until(trace_of(result), ENDLESS)
+    trace = losses_until(trace_of(result))
     return {
         (step, name): text for (step, name), text in trace.items() if name not in result.evaluations
     }

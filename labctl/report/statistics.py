@@ -37,27 +37,6 @@ def summary(values: Sequence[float]) -> Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """Where a mean lies, by Student's t: mean +- t * sd / sqrt(n)."""
-
-    mean: float
-    sd: float
-    n: int
-    low: float
-    high: float
-
-
-def interval(values: Sequence[float]) -> Interval | None:
-    """The 95 % interval for the mean of `values`; None with fewer than two, or one not finite."""
-    found = estimate(values)
-    if found is None:
-        return None
-    (sample,) = found.samples
-    low, high = found.interval()
-    return Interval(found.mean, sample.sd or 0.0, sample.n, low, high)
-
-
-@dataclass(frozen=True, slots=True)
 class Estimate:
     """A mean, or the difference of the means of two independent samples, and how sure it is."""
 

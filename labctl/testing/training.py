@@ -48,11 +48,11 @@ def learner(bench: Bench) -> Iterator[Problem]:
     name = f"learner {bench.plan.work.learner.name}"
     if subject.capture not in ("whole", "never"):
         yield Problem(f"capture is {subject.capture!r}", name, "use whole or never")
-    before = {name: value.clone() for name, value in model.state_dict().items()}
     if isinstance(subject, Looking):
         seed_global(bench.seed, "look", 0)
         looked = subject.look(bench.sample, bench.handed(bench.busiest_step))
         yield from (Problem(f"look: {fault}", name) for fault in _metric_faults(looked))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     metrics = _step(bench, subject)
     if "loss" not in metrics:
         told = ", ".join(metrics) or "nothing"
