@@ -17,13 +17,16 @@ from labctl.train.numerics import Arithmetic, device_of
 
 from .measured import estimates, measured
 
-PROBE_STEPS = 3
+LEAST = 2
+"""Examples of the smallest batch: batch norm wants more than one."""
+ENOUGH = 0.3
+"""Seconds a step after which a larger batch would tell little more."""
 
 
 def cost_of(project: Project, registry: Registry, plan: Plan) -> dict[str, Any]:
     """Ledger of a plan, and estimates of its training time.
 
-    From steps of the same model and batch that were timed before, else from a short probe here.
+    From steps of the same model and batch that were timed before, else from a step here.
     """
     assembly = Assembly(plan, registry, Places(project.data_roots))
     counted = ledger(assembly)
@@ -33,7 +36,11 @@ def cost_of(project: Project, registry: Registry, plan: Plan) -> dict[str, Any]:
 
 
 def _probed(assembly: Assembly, counted: dict[str, Any]) -> dict[str, Any]:
-    """A few real steps on this machine, scaled by the FLOPs of each phase."""
+    """A real step on this machine, scaled by the FLOPs of each phase.
+
+    Of a batch that is doubled until its step takes `ENOUGH` or the batch is whole, and by the
+    number of examples scaled from there.
+    """
     work = assembly.plan.work
     device = device_of(assembly.plan.runtime.device)
     arithmetic = Arithmetic(work.numerics, device)
@@ -41,23 +48,34 @@ def _probed(assembly: Assembly, counted: dict[str, Any]) -> dict[str, Any]:
     learner = assembly.learner(
         model, assembly.objective(), assembly.optimizer(model, device), arithmetic
     )
-    batch = placeholder(assembly.spec, work.batch_size, device)
     knobs = assembly.board(device, FP32).at(0)
-    learner.step(batch, knobs)
-    _wait(device)
-    began = time.perf_counter()
-    for _ in range(PROBE_STEPS):
-        learner.step(batch, knobs)
-    _wait(device)
-    pace = (time.perf_counter() - began) / PROBE_STEPS
+
+    def pace(examples: int) -> float:
+        """Seconds of the faster of two steps; the first of a size may wake up more than it does."""
+        batch = placeholder(assembly.spec, examples, device)
+        taken = []
+        for _ in range(2):
+            _wait(device)
+            began = time.perf_counter()
+            learner.step(batch, knobs)
+            _wait(device)
+            taken.append(time.perf_counter() - began)
+        return min(taken)
+
+    size = min(LEAST, work.batch_size)
+    seconds = pace(size)
+    while size < work.batch_size and seconds < ENOUGH:
+        size = min(2 * size, work.batch_size)
+        seconds = pace(size)
     first = counted["phases"][0]["step_flops"]
     relative = counted["train_flops"] / (first * work.steps) if first else 1.0
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"this {device.type}"
+    scaled = "FLOPs" if size == work.batch_size else "examples and FLOPs"
     return {
         "device": name,
         "together": 1,
-        "seconds": pace * work.steps * relative,
-        "basis": f"a probe of {PROBE_STEPS} steps, {pace:.3g} s each, scaled by FLOPs",
+        "seconds": seconds * work.batch_size / size * work.steps * relative,
+        "basis": f"a step of {size} examples, {seconds:.3g} s, scaled by {scaled}",
     }
 
 
