@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from labctl.api import Architecture, DataSpec, Empty, Knob, LearnerCard, MeasurementCard
 
-from .config import CtdVitConfig, MapsConfig, SaliencyMapsConfig
+from .config import CtdVitConfig, MapsConfig, SaliencyGradientEmaConfig, SaliencyMapsConfig
 from .cost import realised
 from .fault import fault
 from .tokens import ladder, num_patches
@@ -45,6 +45,12 @@ def _gradient_learner(config: Empty, parts: LearnerParts) -> Learner:
     return gradient_learner(parts)
 
 
+def _gradient_ema_learner(config: SaliencyGradientEmaConfig, parts: LearnerParts) -> Learner:
+    from .learner import gradient_ema_learner
+
+    return gradient_ema_learner(config, parts)
+
+
 def _saliency_maps(config: SaliencyMapsConfig, context: MeasureContext) -> dict[str, float]:
     from .maps import saliency_maps
 
@@ -71,6 +77,12 @@ cards = (
         name="saliency_gradient",
         summary="back-propagation that ranks the patches of ctd_vit by the gradient of the loss",
         build=_gradient_learner,
+    ),
+    LearnerCard(
+        name="saliency_gradient_ema",
+        summary="the same, reusing what it found for each image in earlier epochs",
+        config=SaliencyGradientEmaConfig,
+        build=_gradient_ema_learner,
     ),
     MeasurementCard(
         name="saliency_maps",

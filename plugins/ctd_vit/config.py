@@ -46,7 +46,8 @@ class CtdVitConfig(Config):
     drop_at: int = Field(default=2, ge=0)
     """For `where: once`: the block, from 0, that drops after its attention and before its MLP."""
     saliency: Saliency = "cls_attn"
-    """What ranks the patches. `gradient` trains with `learner: {kind: saliency_gradient}`."""
+    """What ranks the patches. `gradient` trains with `learner: {kind: saliency_gradient}`, or
+    `saliency_gradient_ema`, which reuses it."""
     select: Literal["top", "bottom"] = "top"
     """Keep the patches of highest saliency, or, as a control, of lowest."""
     bucket: int | None = Field(default=4, ge=1)
@@ -65,6 +66,15 @@ class CtdVitConfig(Config):
                 f"{max(round(width / heads), 1) * heads}"
             )
         return self
+
+
+class SaliencyGradientEmaConfig(Config):
+    """How often an image's patches are scored, and for how long that counts."""
+
+    refresh: int = Field(default=8, ge=1)
+    """One image in so many of each batch is scored anew."""
+    momentum: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the old score in the new one."""
 
 
 class MapsConfig(Config):

@@ -57,7 +57,7 @@ class CtdVit(nn.Module):
 
     def __init__(self, config: CtdVitConfig, spec: DataSpec) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.spec = config, spec
         self.grid = grid(config, spec)
         self.num_patches = num_patches(config, spec)
         width, last = config.embed_dim, max(config.depth - 1, 1)
@@ -83,7 +83,7 @@ class CtdVit(nn.Module):
         if self.training and self.config.saliency == "gradient":
             raise LabctlError(
                 "model.saliency: gradient ranks by the loss, which this learner does not show",
-                hint="learner: {kind: saliency_gradient}",
+                hint="learner: {kind: saliency_gradient}, or {kind: saliency_gradient_ema}",
             )
         return self.run(inputs, float(knobs["token_drop"]))[0]
 
@@ -136,28 +136,28 @@ class CtdVit(nn.Module):
             tokens = block(tokens)
         return self._read(tokens)
 
-    def chosen_by_gradient(
-        self, tokens: Tensor, drop: float, loss_of: Callable[[Tensor], Tensor]
-    ) -> Selection | None:
-        """Patches ranked by |<x_i, dL/dx_i>| at the place of the drop; None if none is dropped.
+    def gradient_scores(self, tokens: Tensor, loss_of: Callable[[Tensor], Tensor]) -> Tensor:
+        """float32 (B, n): |<x_i, dL/dx_i>| of every patch at the place of the drop.
 
         Args:
             tokens: (B, 1 + n, D) from `until_drop`.
-            drop: where `token_drop` stands.
             loss_of: from such tokens, through `after_drop`, to a 0-d loss.
         """
-        left = token_chain(self.config, self.num_patches, drop)[-1]
-        if left == self.num_patches:
-            return None
         with torch.inference_mode(False), torch.enable_grad():
             leaf = tokens.detach().clone().requires_grad_()
             # Tracers of modules, FlopCounterMode for one, cannot follow autograd.grad into a leaf.
             loss = loss_of(leaf.view_as(leaf))
             with no_autocast(tokens.device):
                 (gradient,) = torch.autograd.grad(loss, leaf)
-        return self._chosen(
-            self.config.drop_at, self._everything(tokens[:, 1:]), taylor(leaf, gradient), left
-        )
+        return taylor(leaf, gradient)
+
+    def drops(self, drop: float) -> bool:
+        """Whether any patch goes when `token_drop` stands at `drop`."""
+        return self._left(drop) < self.num_patches
+
+    def best(self, scores: Tensor, drop: float) -> Selection:
+        """For `where: once`: which patches stay when they have these scores (B, n)."""
+        return self._chosen(self.config.drop_at, self._everything(scores), scores, self._left(drop))
 
     def _run_by_gradient(self, inputs: Tensor, drop: float) -> tuple[Tensor, list[Selection]]:
         def loss_of_prediction(leaf: Tensor) -> Tensor:
@@ -165,10 +165,13 @@ class CtdVit(nn.Module):
             return F.cross_entropy(logits, logits.argmax(-1))
 
         tokens = self.until_drop(inputs)
-        chosen = self.chosen_by_gradient(tokens, drop, loss_of_prediction)
-        if chosen is None:
+        if not self.drops(drop):
             return self.after_drop(tokens), []
+        chosen = self.best(self.gradient_scores(tokens, loss_of_prediction), drop)
         return self.after_drop(keep_patches(tokens, chosen.index)), [chosen]
+
+    def _left(self, drop: float) -> int:
+        return token_chain(self.config, self.num_patches, drop)[-1]
 
     @property
     def _blocks(self) -> Sequence[Block]:

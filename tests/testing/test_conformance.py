@@ -26,6 +26,11 @@ class TestCtdVitRankedByGradient(TestCtdVit):
     overrides = ("model.saliency=gradient", "learner.kind=saliency_gradient")
 
 
+@pytest.mark.slow
+class TestCtdVitRankedByReusedGradient(TestCtdVit):
+    overrides = ("model.saliency=gradient", "learner.kind=saliency_gradient_ema")
+
+
 class TestMarginalia(PluginSuite):
     plugin = "marginalia"
     recipe = str(ROOT / "tests" / "plugins" / "marginalia" / "marginalia.yaml")

@@ -129,12 +129,15 @@ def test_what_cannot_be_recorded_goes_on_as_written(
 
 @pytest.mark.gpu
 @pytest.mark.usefixtures("deterministic")
-def test_a_run_is_the_same_by_either_engine(make_lab: Callable[[str], Any]) -> None:
+@pytest.mark.parametrize("learner", ["backprop", "saliency_gradient", "saliency_gradient_ema"])
+def test_a_run_is_the_same_by_either_engine(make_lab: Callable[[str], Any], learner: str) -> None:
     """With a structural schedule, an average, clipping and augmentation; and it says so."""
+    saliency = "cls_attn" if learner == "backprop" else "gradient"
+    ranked = (f"model.saliency={saliency}", f"learner.kind={learner}")
     found: dict[str, Any] = {}
     for engine in ("eager", "graphed"):
         lab = make_lab(engine)
-        options = ("runtime.device=cuda", f"runtime.engine={engine}", "seeds=1")
+        options = ("runtime.device=cuda", f"runtime.engine={engine}", "seeds=1", *ranked)
         (found[engine],) = lab.train_here("tiny", *options)
         journal = found[engine].journal
         assert [record.fields["engine"] for record in journal.of("begin")] == [engine]

@@ -24,7 +24,8 @@ from pathlib import Path
 from labctl.api import DataSpec
 from labctl.registry.registry import Registry
 cards = {{card.name: card for card in Registry(Path({str(PLUGINS)!r})).load("ctd_vit").cards}}
-assert set(cards) == {{"ctd_vit", "saliency_gradient", "saliency_maps", "attention_maps"}}
+learners = {{"saliency_gradient", "saliency_gradient_ema"}}
+assert set(cards) == {{"ctd_vit", "saliency_maps", "attention_maps"}} | learners
 card = cards["ctd_vit"]
 config = card.config()
 spec = DataSpec("cifar100", "1", "image", (3, 32, 32), 100, {{"train": 50000}})

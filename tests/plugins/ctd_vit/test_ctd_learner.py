@@ -27,8 +27,10 @@ from labctl.api import (
 )
 
 Make = Callable[..., Any]
+Build = Callable[..., Any]
 Modules = Callable[[str], ModuleType]
 CLIP = 0.5
+QUIET = {"saliency": "gradient", "dropout": 0.0, "drop_path": 0.0}
 
 
 def smoothed(output: Output, batch: Batch, knobs: Any) -> Tensor:
@@ -63,13 +65,23 @@ def build(ctd_card: Callable[[str], Any]) -> Callable[[LearnerParts], Any]:
     return partial(ctd_card("saliency_gradient").build, Empty())
 
 
+@pytest.fixture
+def build_ema(ctd: Modules, ctd_card: Callable[[str], Any]) -> Build:
+    """A learner that reuses scores, of any fields of its config."""
+
+    def build(given: LearnerParts, **fields: Any) -> Any:
+        config = ctd("config").SaliencyGradientEmaConfig(**fields)
+        return ctd_card("saliency_gradient_ema").build(config, given)
+
+    return build
+
+
 @pytest.mark.parametrize("half", [False, True])
 def test_step_is_the_one_written_out(
     tiny_model: Make, build: Callable[[LearnerParts], Any], half: bool
 ) -> None:
     autocast = partial(torch.autocast, "cpu", dtype=torch.bfloat16, enabled=half)
-    quiet = {"saliency": "gradient", "dropout": 0.0, "drop_path": 0.0}
-    model, twin = tiny_model(**quiet).train(), tiny_model(**quiet).train()
+    model, twin = tiny_model(**QUIET).train(), tiny_model(**QUIET).train()
     metrics = build(parts(model, autocast)).step(batch(), knobs(0.35))
 
     given = batch()
@@ -137,12 +149,17 @@ def test_dropout_is_on_and_statistics_are_taken_once(
 
 @pytest.mark.parametrize("fields", [{}, {"saliency": "random"}])
 def test_a_model_that_ranks_otherwise_is_refused(
-    tiny_model: Make, build: Callable[[LearnerParts], Any], fields: dict[str, Any]
+    tiny_model: Make,
+    build: Callable[[LearnerParts], Any],
+    build_ema: Build,
+    fields: dict[str, Any],
 ) -> None:
     with pytest.raises(LabctlError, match="saliency: gradient"):
         build(parts(tiny_model(**fields)))
     with pytest.raises(LabctlError, match="ctd_vit"):
         build(parts(nn.Linear(3, 3)))
+    with pytest.raises(LabctlError, match="learner saliency_gradient_ema is for"):
+        build_ema(parts(tiny_model(**fields)))
 
 
 def test_its_step_costs_a_second_pass_from_the_drop_on(
@@ -180,3 +197,87 @@ def test_it_learns_a_batch_by_heart(tiny_model: Make, build: Callable[[LearnerPa
         total, count = learner.step(batch(), knobs(0.35))["loss"]
         losses.append((total / count).item())
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_that_scores_all_anew_and_forgets_is_the_exact_one(
+    tiny_model: Make, build: Callable[[LearnerParts], Any], build_ema: Build
+) -> None:
+    model, twin = tiny_model(**QUIET).train(), tiny_model(**QUIET).train()
+    reusing = build_ema(parts(model), refresh=1, momentum=0.0)
+    ours = reusing.step(batch(), knobs(0.35))
+    theirs = build(parts(twin)).step(batch(), knobs(0.35))
+    assert set(ours) == set(theirs)
+    assert ours["loss"][0].item() == pytest.approx(theirs["loss"][0].item(), rel=1e-6)
+    for mine, other in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-7)
+
+
+def test_what_was_found_earlier_ranks_images_that_are_not_scored_again(
+    ctd: Modules, tiny_model: Make, build_ema: Build
+) -> None:
+    """With one image in three scored anew, four of six are ranked as the memory says."""
+    model = tiny_model(**QUIET).train()
+    learner = build_ema(parts(model), refresh=3, momentum=0.0)
+    held = torch.rand(96, 8, 8, generator=torch.Generator().manual_seed(5))
+    learner.load_state_dict({"saliency": (held / held.sum((1, 2), keepdim=True)).half()})
+    before = learner.state_dict()["saliency"].clone()
+
+    chosen = []
+    best = model.best
+
+    def spied(scores: Tensor, drop: float) -> Any:
+        chosen.append(best(scores, drop))
+        return chosen[-1]
+
+    model.best = spied
+    learner.step(batch(), knobs(0.35))
+    (selection,) = chosen
+    by_memory = held.flatten(1)[:6].topk(41).indices.sort().values
+    assert torch.equal(selection.index[2:], by_memory[2:])
+    assert not torch.equal(selection.index[:2], by_memory[:2])
+    after = learner.state_dict()["saliency"]
+    assert torch.equal(before[2:], after[2:]) and not torch.equal(before[:2], after[:2])
+
+
+def test_it_scores_while_nothing_is_dropped_and_trains_as_back_propagation(
+    tiny_model: Make, build_ema: Build
+) -> None:
+    model = tiny_model(**QUIET).train()
+    twin = tiny_model(dropout=0.0, drop_path=0.0).train()
+    learner, backprop = build_ema(parts(model), refresh=3), Backprop(parts(twin))
+    before = learner.state_dict()["saliency"].clone()
+    ours, theirs = learner.step(batch(), knobs(0.0)), backprop.step(batch(), knobs(0.0))
+    assert torch.equal(ours["loss"][0], theirs["loss"][0])
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True)
+    )
+    assert not torch.equal(before[:2], learner.state_dict()["saliency"][:2])
+
+
+def test_its_memory_is_put_back_in_place(tiny_model: Make, build_ema: Build) -> None:
+    """A recorded step reads the very tensor that it was recorded with."""
+    learner = build_ema(parts(tiny_model(**QUIET).train()))
+    held = learner.state_dict()["saliency"]
+    learner.load_state_dict({"saliency": torch.full_like(held, 0.25)})
+    assert learner.state_dict()["saliency"] is held and (held == 0.25).all()
+
+
+def test_ranking_one_image_in_three_costs_a_third(
+    tiny_model: Make, build: Callable[[LearnerParts], Any], build_ema: Build
+) -> None:
+    def flops(make: Callable[[LearnerParts], Any], drop: float, **fields: Any) -> int:
+        with torch.device("meta"):
+            model = tiny_model(saliency="gradient", **fields).train()
+            given = Batch(
+                torch.empty(6, 1, 8, 8), torch.zeros(6, dtype=torch.int64), torch.zeros(6).long()
+            )
+        learner = make(parts(model))
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            learner.step(given, knobs(drop))
+        return int(counter.get_total_flops())
+
+    plain = flops(build, 0.0)
+    exact = flops(partial(build_ema, refresh=1), 0.0) - plain
+    assert exact > 0
+    assert flops(partial(build_ema, refresh=3), 0.0) - plain == exact // 3
+    assert flops(partial(build_ema, refresh=1), 0.35) == flops(build, 0.35)

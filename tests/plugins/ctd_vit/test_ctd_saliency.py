@@ -133,7 +133,7 @@ def test_gradient_saliency_is_the_derivative_of_the_loss_by_each_patch_s_size(
 
     with torch.no_grad():
         tokens = model.until_drop(images)
-    chosen = model.chosen_by_gradient(tokens, 0.35, loss_of)
+    scores = model.gradient_scores(tokens, loss_of)
     step = 1e-5
     for image, patch in [(0, 0), (0, 17), (0, 63), (1, 5), (1, 40)]:
 
@@ -144,8 +144,8 @@ def test_gradient_saliency_is_the_derivative_of_the_loss_by_each_patch_s_size(
                 return loss_of(changed).item()
 
         slope = (scaled(1 + step) - scaled(1 - step)) / (2 * step)
-        assert chosen.scores[image, patch].item() == pytest.approx(abs(slope), rel=1e-4, abs=1e-8)
-    assert chosen.index.shape == (2, 41)
+        assert scores[image, patch].item() == pytest.approx(abs(slope), rel=1e-4, abs=1e-8)
+    assert model.best(scores, 0.35).index.shape == (2, 41)
 
 
 def test_without_targets_the_gradient_is_of_the_predicted_class(

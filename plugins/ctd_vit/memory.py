@@ -1,0 +1,80 @@
+"""Saliency of the patches of every training image, kept from epoch to epoch."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .saliency import no_autocast
+
+LOT = 1e-6
+"""The most that chance adds to a score; an image's scores sum to 1."""
+
+
+class SaliencyMemory:
+    """A moving average of scores for each image, in the frame of the image as it is stored.
+
+    Augmentation moves patches. A patch of the augmented image is where its middle was taken from;
+    what comes from outside the image has no saliency. Of patches never scored, lots decide.
+    """
+
+    def __init__(
+        self, images: int, grid: tuple[int, int], momentum: float, device: torch.device
+    ) -> None:
+        """Args:
+        grid: rows and columns of patches.
+        momentum: share of the old score in the new one, in [0, 1).
+        """
+        self.grid, self.momentum = grid, momentum
+        rows, columns = grid
+        uniform = 1 / (rows * columns)
+        self.scores = torch.full((images, *grid), uniform, dtype=torch.float16, device=device)
+
+    @torch.no_grad()
+    def write(self, index: Tensor, geometry: Tensor | None, scores: Tensor) -> None:
+        """Take in what was found.
+
+        Args:
+            index: int64 (B,), the images, each once.
+            geometry: (B, 2, 3), where each position of the augmented image was taken from, in
+                [-1, 1]; None if nothing moved.
+            scores: (B, rows * columns) of the augmented images, at least 0; only their ratios
+                within an image count.
+        """
+        shares = scores.float() / scores.float().sum(1, keepdim=True).clamp_min(1e-30)
+        fresh = shares.view(-1, *self.grid)
+        old = self.scores[index].float()
+        weight: float | Tensor = 1 - self.momentum
+        if geometry is not None:
+            back = _inverse(geometry.float())
+            weight = weight * _moved(torch.ones_like(fresh), back)
+            fresh = _moved(fresh, back)
+        new = old + weight * (fresh - old)
+        self.scores.index_copy_(0, index, new.to(self.scores.dtype))
+
+    @torch.no_grad()
+    def read(self, index: Tensor, geometry: Tensor | None) -> Tensor:
+        """float32 (B, rows * columns): the scores of augmented images; arguments as of `write`."""
+        found = self.scores[index].float()
+        lots = LOT * torch.rand_like(found)
+        if geometry is not None:
+            found = _moved(found, geometry.float())
+        return (found + lots).flatten(1)
+
+
+def _moved(fields: Tensor, matrix: Tensor) -> Tensor:
+    """Fields (B, rows, columns) through normalised maps (B, 2, 3): the nearest cell, 0 outside."""
+    with no_autocast(fields.device):
+        places = F.affine_grid(matrix, [len(fields), 1, *fields.shape[1:]], align_corners=False)
+        sampled = F.grid_sample(fields[:, None], places, mode="nearest", align_corners=False)
+    return sampled[:, 0]
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    """The maps (B, 2, 3) that undo those given."""
+    (a, b, x), (c, d, y) = (row.unbind(1) for row in matrix.unbind(1))
+    size = a * d - b * c
+    upper = torch.stack([d, -b, b * y - d * x], 1)
+    lower = torch.stack([-c, a, c * x - a * y], 1)
+    return torch.stack([upper, lower], 1) / size[:, None, None]
