@@ -36,12 +36,15 @@ def report(
     figures: Annotated[
         Path | None,
         typer.Option(
-            "--figures", help="Draw sweeps into this folder.", show_default="runs/figures"
+            "--figures",
+            help="Draw learning curves, schedules, costs and sweeps into this folder.",
+            show_default="runs/figures, of a table that shows a sweep",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
 ) -> None:
     """Print a table of recipes/tables/: means over seeds, and what qualifies them."""
+    from labctl.report.plots.plot import write_plot
     from labctl.report.render import render
     from labctl.report.report import report as make
     from labctl.store.atomic import write_text
@@ -50,16 +53,17 @@ def report(
     chosen = "json" if as_json else format
     if chosen not in FORMATS:
         raise UsageError(f"no format {chosen!r}", hint=f"there are: {', '.join(FORMATS)}")
-    folder = figures or project.runs / "figures"
-    grid = make(project, registry, table or "main", preset, tuple(bundles or ()), folder)
+    wanted = None if figures is None else True
+    grid = make(project, registry, table or "main", preset, tuple(bundles or ()), plots=wanted)
     text = render(grid, chosen)
     if out is None:
         typer.echo(text)
     else:
         write_text(out, text + "\n")
         typer.echo(f"wrote {out}")
-    for path in grid.figures:
-        typer.echo(f"drew {project.shown(path)}", err=True)
+    for plot in grid.plots:
+        for path in write_plot(plot, figures or project.runs / "figures"):
+            typer.echo(f"drew {project.shown(path)}", err=True)
     if mlflow:
         from labctl.track.tables import keep_table
 

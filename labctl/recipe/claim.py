@@ -176,7 +176,7 @@ class OrderingClaim(Sourced):
     def _check_order(self) -> Self:
         if twice := sorted({name for name in self.of if self.of.count(name) > 1}):
             raise ValueError(f"{twice[0]} cannot be better than itself; name each recipe once")
-        if self.better is None and _better(self.ordering) is None:
+        if self.better is None and better(self.ordering) is None:
             raise ValueError(
                 f"is a higher {self.ordering} better, or a lower one? add `better: higher` or "
                 "`better: lower`"
@@ -185,7 +185,7 @@ class OrderingClaim(Sourced):
 
     @property
     def is_higher_better(self) -> bool:
-        return (self.better or _better(self.ordering)) == "higher"
+        return (self.better or better(self.ordering)) == "higher"
 
     @property
     def metrics(self) -> Mapping[Steps, str]:
@@ -196,7 +196,8 @@ class OrderingClaim(Sourced):
         return {("of", place): name for place, name in enumerate(self.of)}
 
 
-def _better(metric: str) -> str | None:
+def better(metric: str) -> str | None:
+    """`higher` or `lower`: which values of a metric are the better ones; None if it is not said."""
     if metric.endswith("acc"):
         return "higher"
     return "lower" if metric in LOWER_IS_BETTER or metric.endswith("loss") else None

@@ -12,7 +12,7 @@ from labctl.recipe.derived import DERIVED
 from .comparison import flops_bound, incomparable, is_beyond, values
 from .evidence import subject
 from .grid import Cell, Heading
-from .quantity import is_percent, value_at
+from .quantity import axis_label, value_at
 from .rows import UNSTABLE, Row, listed_seeds
 from .statistics import Summary, paired, summary
 from .table import (
@@ -50,7 +50,7 @@ class Columns:
     def heading(self, column: ColumnConfig) -> Heading:
         """The head of a column, with its unit."""
         if isinstance(column, MetricColumn):
-            return Heading(column.label or _with_unit(column.metric))
+            return Heading(column.label or axis_label(column.metric))
         if isinstance(column, TimeColumn):
             return Heading(column.label or ("Wall time" if column.wall else "Training time"))
         return Heading(column.label, is_figure=not isinstance(column, VerdictColumn))
@@ -184,10 +184,6 @@ def _claims(row: Row, verdicts: Sequence[Verdict]) -> Cell:
         return Cell("no result yet", claims=plain)
     text = "; ".join(verdict.text for verdict in here)
     return Cell(text, notes=tuple(verdict.detail for verdict in here), claims=plain)
-
-
-def _with_unit(metric: str) -> str:
-    return f"{metric} (%)" if is_percent(metric) else metric
 
 
 def _metric(column: MetricColumn, row: Row) -> Cell:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
+
+from .plots.plot import Plot
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,7 @@ class Grid:
     rows: tuple[GridRow, ...]
     remarks: tuple[str, ...] = ()
     """What holds for the whole table."""
-    figures: tuple[Path, ...] = ()
-    """Pictures that were drawn of it."""
+    plots: tuple[Plot, ...] = ()
 
     @cached_property
     def notes(self) -> tuple[str, ...]:

@@ -19,6 +19,11 @@ def is_percent(name: str) -> bool:
     return name.endswith("acc")
 
 
+def axis_label(name: str) -> str:
+    """`name` with its unit, as an axis or a column says it."""
+    return f"{name} (%)" if is_percent(name) else name
+
+
 def difference_unit(name: str) -> str:
     """Unit of a difference between two values of `name`, with a space before it."""
     if is_percent(name) or name == "gap":
@@ -46,7 +51,7 @@ def value_of(result: Result, name: str) -> float | None:
             return _mean_tokens(result)
         case _:
             value = result.metrics.get(name)
-            return None if value is None else _scaled(name, value)
+            return None if value is None else scaled(name, value)
 
 
 def value_at(result: Result, name: str, pick: str, by: str) -> float | None:
@@ -61,10 +66,11 @@ def value_at(result: Result, name: str, pick: str, by: str) -> float | None:
         return None
     best = max(finite) if pick == "max" else min(finite)
     value = chosen.at(chooser.steps[chooser.values.index(best)])
-    return None if value is None else _scaled(name, value)
+    return None if value is None else scaled(name, value)
 
 
-def _scaled(name: str, value: float) -> float:
+def scaled(name: str, value: float) -> float:
+    """A value as tables show it: accuracies in percent."""
     return 100 * value if is_percent(name) else value
 
 

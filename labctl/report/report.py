@@ -15,8 +15,12 @@ from labctl.store.status import Status
 from .bundle import published
 from .columns import PLUS_MINUS, Columns
 from .evidence import of_row
-from .figure import draw, marks
 from .grid import Cell, Grid, GridRow, Heading
+from .plots.curves import learning_curves
+from .plots.frontier import frontier
+from .plots.plot import Plot
+from .plots.schedules import schedules
+from .plots.stability import marks, stability
 from .result import Result
 from .rows import Row, Rows
 from .sweeps import Swept, boundary_of, swept
@@ -28,6 +32,8 @@ SPREAD = (
     f"mean {PLUS_MINUS} sd over seeds; the sd has n - 1 in its denominator and is left out for "
     "n=1; n of N: seeds with a result, of those the recipe names"
 )
+MOST_ROWS = 12
+"""More rows than this are no longer told apart in a plot."""
 
 
 def report(
@@ -36,11 +42,12 @@ def report(
     table: str,
     preset: str | None = None,
     bundles: Sequence[Path] = (),
-    figures: Path | None = None,
+    *,
+    plots: bool | None = None,
 ) -> Grid:
     """Make a table of `recipes/tables/` from the project's runs and from published bundles.
 
-    Its sweeps are drawn into the folder `figures`, if that is given.
+    Plots are made if asked for, or if nothing is said and the table shows a sweep.
 
     Bundles are those named and those in `docs/results/`; a run of the project's own goes before the
     published one of the same key.
@@ -64,6 +71,9 @@ def report(
     ]
     compared = [*shown, *(rows.counterpart(row, baseline) for row in shown if baseline)]
     remarks = (columns.remark(column) for column in file.table.columns)
+    named = list(zip(labels, shown, strict=True))
+    label = f"{file.name}@{preset}" if preset else file.name
+    wanted = bool(sweeps) if plots is None else plots
     return Grid(
         name=file.name,
         title=_title(file, shown, preset),
@@ -76,22 +86,34 @@ def report(
             *_boundaries(sweeps.values()),
             *_mixtures(compared),
         ),
-        figures=tuple(_figures(file, sweeps, preset, figures)) if figures else (),
+        plots=tuple(_plots(file, named, sweeps, label)) if wanted else (),
     )
 
 
-def _figures(
-    file: TableFile, sweeps: Mapping[str, Swept], preset: str | None, folder: Path
-) -> Iterator[Path]:
-    """Of each sweep over one field: the table's first metric."""
+def _plots(
+    file: TableFile, named: Sequence[tuple[str, Row]], sweeps: Mapping[str, Swept], label: str
+) -> Iterator[Plot]:
+    """Of each sweep over one field, and of all rows: of the table's first metric."""
     metrics = [c.metric for c in file.table.columns if isinstance(c, MetricColumn)]
+    if not metrics:
+        return
+    metric, suffix = metrics[0], label.removeprefix(file.name)
     for name, found in sweeps.items():
         fields = found.sweep.fields
-        drawn = marks(found.along, metrics[0]) if metrics and len(fields) == 1 else []
-        if drawn:
-            label = f"{name}@{preset}" if preset else name
-            title = found.sweep.config.title or label
-            yield from draw(title, fields[0], metrics[0], drawn, folder, label)
+        made = marks(found.along, metric) if len(fields) == 1 else []
+        if made:
+            title = found.sweep.config.title or f"{name}{suffix}"
+            yield stability(title, fields[0], metric, made, f"{name}{suffix}")
+    if sum(bool(row.results) for _, row in named) > MOST_ROWS:
+        return
+    yield from filter(
+        None,
+        (
+            learning_curves(named, metric, f"{label}-curves"),
+            schedules(named, f"{label}-schedules"),
+            frontier(named, metric, f"{label}-frontier"),
+        ),
+    )
 
 
 def _verdicts(

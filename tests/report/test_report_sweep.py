@@ -12,7 +12,7 @@ import pytest
 
 from labctl.errors import UsageError
 from labctl.report.bundle import write_bundle
-from labctl.report.figure import marks
+from labctl.report.plots.stability import marks
 from labctl.report.report import report
 from labctl.report.rows import Rows
 from labctl.report.sweeps import swept
@@ -132,20 +132,23 @@ def test_the_boundary_follows_from_the_runs(lab: Any) -> None:
     assert any(remark.startswith("low end: none in the range") for remark in remarks)
 
 
-def test_the_figure_shows_what_the_table_says(wide: Any, tmp_path: Path) -> None:
+def test_the_plot_shows_what_the_table_says(wide: Any) -> None:
     rows = Rows(wide.project, wide.registry, None, ())
     drawn = marks(swept(rows, "width").along, "test/acc")
     assert [(mark.x, mark.stable, mark.seeds) for mark in drawn] == [
         (2.0, 1.0, (50.0, 60.0)), (4.0, 1.0, (70.0, 70.0)), (8.0, 0.5, (90.0,)),
     ]  # fmt: skip
-    grid = report(wide.project, wide.registry, "width", figures=tmp_path)
-    assert [path.name for path in grid.figures] == ["width.png", "width.svg"]
-    assert grid.figures[0].read_bytes().startswith(b"\x89PNG")
-    svg = grid.figures[1]
-    assert ElementTree.parse(svg).getroot().tag.endswith("svg")
-    first = svg.read_bytes()
-    report(wide.project, wide.registry, "width", figures=tmp_path)
-    assert svg.read_bytes() == first, "the same runs give the same bytes"
+    plot = report(wide.project, wide.registry, "width").plots[0]
+    assert plot.name == "width" and plot.png.startswith(b"\x89PNG")
+    assert ElementTree.fromstring(plot.svg).tag.endswith("svg")
+    assert plot.csv.splitlines() == [
+        "model.width,mean,sd,n,stable",
+        f"2,55.0,{50**0.5},2,1.0",
+        "4,70.0,0.0,2,1.0",
+        "8,90.0,,1,0.5",
+    ]
+    again = report(wide.project, wide.registry, "width").plots[0]
+    assert again == plot, "the same runs give the same bytes"
 
 
 def test_values_that_are_no_numbers_stand_side_by_side(lab: Any) -> None:

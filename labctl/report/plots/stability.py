@@ -1,24 +1,24 @@
-"""The picture of a sweep: a metric with its band, and the share of stable runs, over the values.
-
-matplotlib is loaded when a figure is drawn.
-"""
+"""A sweep: a metric with its band, and the share of stable runs, over the values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from labctl.store.atomic import storage
+from labctl.report.comparison import values
+from labctl.report.quantity import axis_label
+from labctl.report.rows import UNSTABLE, Row
+from labctl.report.statistics import summary
+from labctl.report.sweeps import position
 
-from .comparison import values
-from .quantity import is_percent
-from .rows import UNSTABLE, Row
-from .statistics import summary
-from .sweeps import position
+from .plot import PALETTE, Plot, drawn
 
-METRIC, STABLE, COLLAPSED = "#0072B2", "#009E73", "#D55E00"
-"""Okabe and Ito's blue, green and vermilion: told apart by people who confuse red and green."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+METRIC, COLLAPSED, STABLE = PALETTE[:3]
 DECADES = 20.0
 """Values that span more than this factor stand on a logarithmic axis."""
 
@@ -56,68 +56,57 @@ def marks(points: Sequence[tuple[str, Row]], metric: str) -> list[Mark]:
     return made
 
 
-def draw(
-    title: str, field: str, metric: str, drawn: Sequence[Mark], folder: Path, name: str
-) -> list[Path]:
-    """Write NAME.png and NAME.svg into `folder`.
+def stability(title: str, field: str, metric: str, found: Sequence[Mark], name: str) -> Plot:
+    """Metric and stability over the values of `field`."""
 
-    Raises:
-        EnvironmentProblem: they cannot be written.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    good = [mark for mark in drawn if mark.mean is not None]
-    above.plot(
-        [m.x for m in good], [m.mean for m in good], color=METRIC, marker="o", markersize=4,
-        label="mean",
-    )  # fmt: skip
-    if any(mark.sd for mark in good):
-        low = [(m.mean or 0.0) - (m.sd or 0.0) for m in good]
-        high = [(m.mean or 0.0) + (m.sd or 0.0) for m in good]
-        above.fill_between(
-            [m.x for m in good], low, high, color=METRIC, alpha=0.2, linewidth=0,
-            label="mean \u00b1 sd over seeds",
+    def paint(figure: Figure) -> None:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        good = [mark for mark in found if mark.mean is not None]
+        above.plot(
+            [m.x for m in good], [m.mean for m in good], color=METRIC, marker="o", markersize=4,
+            label="mean",
         )  # fmt: skip
-    for mark in good:
-        above.plot([mark.x] * len(mark.seeds), mark.seeds, ".", color=METRIC, alpha=0.45)
-    fallen = [mark.x for mark in drawn if mark.stable is not None and mark.stable < 1]
-    for number, x in enumerate(fallen):
-        label = "collapsed or diverged" if number == 0 else None
-        for axes in (above, below):
-            axes.axvline(x, color=COLLAPSED, alpha=0.35, linestyle=":", label=label)
-    above.set_ylabel(f"{metric} (%)" if is_percent(metric) else metric)
-    above.set_title(title)
-    if good or fallen:
-        above.legend(frameon=False, fontsize="small")
-    below.plot(
-        [m.x for m in drawn], [m.stable for m in drawn], color=STABLE, marker="s", markersize=4
+        if any(mark.sd for mark in good):
+            low = [(m.mean or 0.0) - (m.sd or 0.0) for m in good]
+            high = [(m.mean or 0.0) + (m.sd or 0.0) for m in good]
+            above.fill_between(
+                [m.x for m in good], low, high, color=METRIC, alpha=0.2, linewidth=0,
+                label="mean \u00b1 sd over seeds",
+            )  # fmt: skip
+        for mark in good:
+            above.plot([mark.x] * len(mark.seeds), mark.seeds, ".", color=METRIC, alpha=0.45)
+        fallen = [mark.x for mark in found if mark.stable is not None and mark.stable < 1]
+        for number, x in enumerate(fallen):
+            label = "collapsed or diverged" if number == 0 else None
+            for axes in (above, below):
+                axes.axvline(x, color=COLLAPSED, alpha=0.35, linestyle=":", label=label)
+        above.set_ylabel(axis_label(metric))
+        above.set_title(title)
+        if good or fallen:
+            above.legend()
+        below.plot(
+            [m.x for m in found], [m.stable for m in found], color=STABLE, marker="s", markersize=4
+        )
+        below.set_ylim(-0.08, 1.08)
+        below.set_ylabel("P(stable)")
+        below.set_xlabel(field)
+        _set_axis(below, found)
+
+    caption = (
+        f"{metric} over {field}: a dot for each seed, mean \u00b1 sd; below, the share of runs "
+        "that came to their end, of those that have an answer"
     )
-    below.set_ylim(-0.08, 1.08)
-    below.set_ylabel("P(stable)")
-    below.set_xlabel(field)
-    _set_axis(below, drawn)
-    written = [folder / f"{name}.{suffix}" for suffix in ("png", "svg")]
-    with storage(folder), matplotlib.rc_context({"svg.hashsalt": name}):
-        folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(written[0], dpi=160)
-        figure.savefig(written[1], metadata={"Date": None})
-    return written
+    numbers = [(m.label, m.mean, m.sd, len(m.seeds), m.stable) for m in found]
+    columns = (field, "mean", "sd", "n", "stable")
+    return drawn(name, caption, paint, columns, numbers, size=(6.4, 4.8))
 
 
-def _set_axis(axes: object, drawn: Sequence[Mark]) -> None:
+def _set_axis(axes: Axes, found: Sequence[Mark]) -> None:
     """A logarithmic axis for values over decades; names for values that are no numbers."""
-    from matplotlib.axes import Axes
-
-    assert isinstance(axes, Axes)
-    places = [mark.x for mark in drawn]
-    if any(position(mark.label) is None for mark in drawn):
-        axes.set_xticks(places, [mark.label for mark in drawn])
+    places = [mark.x for mark in found]
+    if any(position(mark.label) is None for mark in found):
+        axes.set_xticks(places, [mark.label for mark in found])
     elif places and min(places) > 0 and max(places) / min(places) > DECADES:
         axes.set_xscale("log")
     elif 0 < len(places) <= 12:
-        axes.set_xticks(places, [mark.label for mark in drawn])
+        axes.set_xticks(places, [mark.label for mark in found])
