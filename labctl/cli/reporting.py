@@ -30,6 +30,15 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write to a file instead.")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FOLDER|FILE.html",
+            help="Write one page instead that needs nothing but itself: plots, and the runs behind "
+            "every number.",
+        ),
+    ] = None,
     mlflow: Annotated[
         bool, typer.Option("--mlflow", help="Also keep the table in MLflow, beside its runs.")
     ] = False,
@@ -53,15 +62,22 @@ def report(
     chosen = "json" if as_json else format
     if chosen not in FORMATS:
         raise UsageError(f"no format {chosen!r}", hint=f"there are: {', '.join(FORMATS)}")
-    wanted = None if figures is None else True
+    wanted = None if figures is None and html is None else True
     grid = make(project, registry, table or "main", preset, tuple(bundles or ()), plots=wanted)
     text = render(grid, chosen)
-    if out is None:
+    if html is not None:
+        from labctl.report.page import page
+
+        place = html if html.suffix == ".html" else html / "index.html"
+        words = ["labctl report --table", grid.name, *(["--preset", preset] if preset else [])]
+        write_text(place, page(grid, " ".join(words)))
+        typer.echo(f"wrote {place}")
+    elif out is None:
         typer.echo(text)
     else:
         write_text(out, text + "\n")
         typer.echo(f"wrote {out}")
-    for plot in grid.plots:
+    for plot in grid.plots if html is None or figures else ():
         for path in write_plot(plot, figures or project.runs / "figures"):
             typer.echo(f"drew {project.shown(path)}", err=True)
     if mlflow:

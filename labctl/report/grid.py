@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from labctl.store.run import Run
+
 from .plots.plot import Plot
+from .result import Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,10 @@ class GridRow:
     cells: tuple[Cell, ...]
     facts: Mapping[str, Any]
     """As JSON: recipe, preset, data, seeds by state."""
+    results: Mapping[int, Result] = field(default_factory=dict)
+    """By seed: what its figures come from."""
+    runs: Mapping[int, Run] = field(default_factory=dict)
+    """By seed: where that lies, if in this project."""
 
 
 @dataclass(frozen=True)

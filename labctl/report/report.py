@@ -66,7 +66,7 @@ def report(
     columns = Columns(shown, baseline, rows.counterpart, verdicts)
     by_column = [columns.cells(column) for column in file.table.columns]
     grid_rows = [
-        GridRow((Cell(label, notes=tuple(row.notes())), *cells), _facts(row))
+        GridRow((Cell(label, notes=tuple(row.notes())), *cells), _facts(row), row.results, row.runs)
         for label, row, *cells in zip(labels, shown, *by_column, strict=True)
     ]
     compared = [*shown, *(rows.counterpart(row, baseline) for row in shown if baseline)]

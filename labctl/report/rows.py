@@ -49,6 +49,8 @@ class Row:
     """Of a row of published results that the recipe as it is now would not repeat: their bundle."""
     sweep: str = ""
     """Of a point of a sweep: what trains it, after `labctl sweep`."""
+    runs: Mapping[int, Run] = field(default_factory=dict)
+    """By seed: the runs of this project that results were read from."""
 
     @property
     def data(self) -> str:
@@ -198,7 +200,7 @@ class Rows:
                 and result.point == recipe.point
             )
         ]
-        results, absent = self._own(by_seed)
+        results, absent, runs = self._own(by_seed)
         bundles: dict[int, str] = {}
         for name, result in ours:
             seed = result.seed
@@ -208,7 +210,7 @@ class Rows:
                 absent.pop(seed, None)
                 _sort_in(result, results, absent)
                 bundles[seed] = name
-        now = Row(recipe, results, absent, bundles)
+        now = Row(recipe, results, absent, bundles, runs=runs)
         earlier = [
             _edition(recipe, name, found, [r for n, r in ours if (n, r.group) == (name, found)])
             for name, found in dict.fromkeys((name, result.group) for name, result in ours)
@@ -217,9 +219,12 @@ class Rows:
         has_any = results or any(gone.status is not None for gone in absent.values())
         return (now, *earlier) if has_any or not earlier else tuple(earlier)
 
-    def _own(self, by_seed: Mapping[int, Plan]) -> tuple[dict[int, Result], dict[int, Absent]]:
+    def _own(
+        self, by_seed: Mapping[int, Plan]
+    ) -> tuple[dict[int, Result], dict[int, Absent], dict[int, Run]]:
         results: dict[int, Result] = {}
         absent: dict[int, Absent] = {}
+        runs: dict[int, Run] = {}
         for seed, plan in by_seed.items():
             run = self._run_with(plan)
             status = run.status if run else None
@@ -227,8 +232,8 @@ class Rows:
                 message = str((run.end or {}).get("message", "")) if run else ""
                 absent[seed] = Absent(status, message)
             else:
-                results[seed] = result_of(run)
-        return results, absent
+                results[seed], runs[seed] = result_of(run), run
+        return results, absent, runs
 
     def _run_with(self, plan: Plan) -> Run | None:
         """The run with the plan's key: in its own place, or under another recipe's name."""

@@ -1,0 +1,177 @@
+"""A table as one HTML page that needs nothing but itself: plots, claims, the runs behind it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from labctl import __version__
+from labctl.errors import EnvironmentProblem
+
+from .bundle import FORMAT, MARKER, without_paths
+from .columns import PLUS_MINUS
+from .grid import Cell, Grid, GridRow
+from .plots.plot import INK, Plot
+from .result import Result
+
+_ID = re.compile(r'<g id="[^"]*">')
+_MARKED_WORDS = ("REPRODUCED", "REFUTED", "UNRESOLVED", "SUSPECT")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A run as the page shows it."""
+
+    result: Result
+    values: tuple[str, ...]
+    """What it gave to each column, as text."""
+    plan: str
+    """YAML."""
+    file: str
+    """A data URI: all that is published of it, curves included, as a bundle."""
+    pictures: tuple[tuple[str, str], ...]
+    """Names and data URIs of what measurements drew."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.result.label} seed={self.result.seed}"
+
+    @property
+    def hardware(self) -> str:
+        return "; ".join(map(str, self.result.conditions)) or "unknown"
+
+    @property
+    def code(self) -> str:
+        """Commit, and whether it was all of the code."""
+        known = self.result.provenance
+        dirty = " with uncommitted changes" if known.is_dirty else ""
+        return f"{known.commit[:10] or 'unknown commit'}{dirty}"
+
+    @property
+    def metrics(self) -> Mapping[str, str]:
+        return {name: f"{value:.6g}" for name, value in sorted(self.result.metrics.items())}
+
+
+def page(grid: Grid, command: str) -> str:
+    """The page of a table.
+
+    Args:
+        command: what prints the table again.
+
+    Raises:
+        EnvironmentProblem: a picture cannot be read.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    surroundings = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = surroundings.from_string(
+        (files(__package__) / "page.html").read_text(encoding="utf-8")
+    )
+    return template.render(
+        grid=grid,
+        command=command,
+        version=__version__,
+        rows=[(row, list(_runs(row))) for row in grid.rows],
+        columns=[heading.text for heading in grid.headings[1:]],
+        claims=list(_claims(grid)),
+        notes=list(_notes(grid)),
+        sort_value=sort_value,
+        whole=_whole,
+        verdict=_verdict,
+        svg=inline,
+        uri=_uri,
+        plot_files=_plot_files,
+    )
+
+
+def sort_value(cell: Cell) -> str:
+    """What a column is sorted by: the mean, else the text."""
+    value = cell.numbers.get("mean", next(iter(cell.numbers.values()), None))
+    return cell.text if value is None else repr(value)
+
+
+def _claims(grid: Grid) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Every claim, with its place and the label of its row."""
+    for number, row in enumerate(grid.rows, 1):
+        for cell in row.cells:
+            for place, claim in enumerate(cell.claims, 1):
+                yield f"{number}-{place}", row.cells[0].text, claim
+
+
+def _notes(grid: Grid) -> Iterator[tuple[int, str]]:
+    """Footnotes with their numbers; those on claims are in the table of claims."""
+    cells = [cell for row in grid.rows for cell in row.cells if not cell.claims]
+    shown = {note for cell in cells for note in cell.notes}
+    return ((number, note) for number, note in enumerate(grid.notes, 1) if note in shown)
+
+
+def _whole(text: str) -> str:
+    """The text with what must not be parted in a line: a mean and its sd."""
+    return text.replace(f" {PLUS_MINUS} ", f"\u00a0{PLUS_MINUS}\u00a0")
+
+
+def inline(plot: Plot) -> str:
+    """The plot's `<svg>` element, whose ink is that of the text around it, without names that two
+    plots of a page would share."""
+    element = plot.svg[plot.svg.index("<svg") :]
+    return _ID.sub("<g>", element).replace(INK, "currentColor")
+
+
+def _runs(row: GridRow) -> Iterator[Shown]:
+    for seed, result in sorted(row.results.items()):
+        content = {MARKER: FORMAT, "runs": [without_paths(result.model_dump(mode="json"))]}
+        yield Shown(
+            result,
+            tuple(_of_seed(cell, seed) for cell in row.cells[1:]),
+            yaml.safe_dump(without_paths(dict(result.work)), sort_keys=False, width=100),
+            _uri("application/json", json.dumps(content, allow_nan=False).encode()),
+            tuple(_pictures(row, seed)),
+        )
+
+
+def _of_seed(cell: Cell, seed: int) -> str:
+    return f"{cell.seeds[seed]:.6g}" if seed in cell.seeds else ""
+
+
+def _pictures(row: GridRow, seed: int) -> Iterator[tuple[str, str]]:
+    run = row.runs.get(seed)
+    if run is None or seed != min(row.runs):
+        return
+    for path in sorted(run.folder.glob("measurements/*/*.png")):
+        yield path.stem, _uri("image/png", _read(path))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot be read: {error.strerror}", where=str(path)) from None
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _plot_files(plot: Plot) -> Iterator[tuple[str, str]]:
+    for suffix, kind, content in (
+        ("png", "image/png", plot.png),
+        ("svg", "image/svg+xml", plot.svg.encode()),
+        ("csv", "text/csv", plot.csv.encode()),
+    ):
+        yield f"{plot.name}.{suffix}", _uri(kind, content)
+
+
+def _verdict(claim: Mapping[str, Any]) -> str:
+    """A verdict's word as a class of the style sheet; empty for what is not judged."""
+    word = str(claim["verdict"])
+    return word.lower() if word in _MARKED_WORDS else ""
