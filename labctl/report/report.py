@@ -208,16 +208,21 @@ def _mixtures(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _facets(rows: Sequence[Row]) -> Mapping[str, Mapping[str, list[str]]]:
-    """Labels of the rows by hardware, versions and code."""
+    """Labels of the rows by seeds, length of training, hardware, versions and code."""
     found: dict[str, dict[str, list[str]]] = {}
     for row in rows:
-        for result in row.results.values():
-            for what, value in _facets_of(result):
-                found.setdefault(what, {}).setdefault(value, []).append(row.name)
+        seeds = [("seeds", ", ".join(map(str, sorted(row.results))))] if row.results else []
+        of_results = (facet for result in row.results.values() for facet in _facets_of(result))
+        for what, value in (*seeds, *of_results):
+            found.setdefault(what, {}).setdefault(value, []).append(row.name)
     return found
 
 
 def _facets_of(result: Result) -> Iterator[tuple[str, str]]:
+    yield "epochs", f"{result.steps / result.work.get('steps_per_epoch', result.steps):.4g}"
+    data = result.work.get("data", {})
+    yield f"versions of {result.data}", str(data.get("version", "unknown"))
+    yield f"validation parts of {result.data}", str(data.get("val", "unknown"))
     for conditions in result.conditions:
         threads = f", {conditions.threads} threads" if conditions.device == "cpu" else ""
         yield "hardware", (conditions.device_name or conditions.device or "unknown") + threads

@@ -113,6 +113,12 @@ class Row:
                 yield f"{status.lower()}: {listed_seeds(seeds)}{then}"
         if seeds := self.seeds(None, Status.PENDING):
             yield f"missing: {listed_seeds(seeds)}; train: {self.command}"
+        if unasked := sorted(set(self.results) - set(self.recipe.document.seeds)):
+            yield f"more than the recipe names: {listed_seeds(unasked)}"
+        counts = {result.ledger["train_flops"] for result in self.results.values() if result.ledger}
+        if len(counts) > 1:
+            amounts = ", ".join(f"{count:.6g}" for count in sorted(counts))
+            yield f"seeds executed different numbers of FLOPs: {amounts}"
         yield from self._published_notes()
 
     def _published_notes(self) -> Iterator[str]:

@@ -58,6 +58,40 @@ def test_labctl_versions_and_commits_are_compared(two: Any) -> None:
     ]
 
 
+def test_seeds_and_lengths_of_training_are_compared(two: Any) -> None:
+    two.recipe("base", seeds="[0, 1]")
+    two.recipe("ctd", seeds="[0]", budget="6ep")
+    two.run("base", 0)
+    two.run("base", 1)
+    two.run("ctd", 0)
+    assert mixtures(two) == ["mixed seeds: 0, 1 (base); 0 (ctd)", "mixed epochs: 4 (base); 6 (ctd)"]
+
+
+def test_validation_parts_are_compared(two: Any) -> None:
+    two.recipe("ctd", seeds="[0]", data="{name: digits, val: 100}")
+    two.run("base", 0)
+    two.run("ctd", 0)
+    assert mixtures(two) == ["mixed validation parts of digits: 0 (base); 100 (ctd)"]
+
+
+def test_seeds_of_a_row_that_executed_other_flops_are_noted(two: Any) -> None:
+    two.recipe("base", seeds="[0, 1]")
+    two.run("base", 0, flops=1e9)
+    two.run("base", 1, flops=2e9)
+    notes = two.report().rows[0].cells[0].notes
+    assert "seeds executed different numbers of FLOPs: 1e+09, 2e+09" in notes
+
+
+def test_published_seeds_that_the_recipe_does_not_name_are_noted(two: Any) -> None:
+    from labctl.report.bundle import write_bundle
+
+    run = two.run("base", 7)
+    write_bundle([run], two.project.root / "docs" / "results" / "base.json")
+    run.discard()
+    two.run("base", 0)
+    assert "more than the recipe names: seed 7" in two.report().rows[0].cells[0].notes
+
+
 def test_code_of_a_plugin_is_compared(two: Any) -> None:
     from labctl.report.bundle import write_bundle
 
