@@ -14,7 +14,9 @@ from .session import AsJson, Preset, RecipeName, RunName, _recipe_names, open_pr
 
 if TYPE_CHECKING:
     from labctl.plan.plan import Plan
+    from labctl.recipe.recipe import Recipe
     from labctl.registry.registry import Registry
+    from labctl.report.power import Power
     from labctl.store.run import Run
 
 _CARDS = {
@@ -103,6 +105,10 @@ def plan(
     cost: Annotated[
         bool, typer.Option("--cost", help="Add parameters, FLOPs by phase and a time estimate.")
     ] = False,
+    power: Annotated[
+        bool,
+        typer.Option("--power", help="Add what differences its seeds, or more of them, can show."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a recipe comes to: runs, schedules as realised, what is done."""
@@ -114,17 +120,27 @@ def plan(
     recipe = load(project, registry, name, preset, tuple(overrides or ()))
     made = plans(recipe)
     costs = _costs(project, registry, made[0]) if cost else None
+    shown = _power(project, registry, recipe) if power else None
     if as_json:
         print_json(
             {"plans": [p.model_dump(mode="json", by_alias=True) for p in made],
-             "status": {p.key: run_of(project, p).status for p in made}, "cost": costs}
+             "status": {p.key: run_of(project, p).status for p in made}, "cost": costs,
+             "power": shown and shown.plain()}
         )  # fmt: skip
         return
-    from .pictures import print_cost, print_plan
+    from .pictures import print_cost, print_plan, print_power
 
     print_plan(project, recipe, made)
     if costs is not None:
         print_cost(costs)
+    if shown is not None:
+        print_power(shown)
+
+
+def _power(project: Project, registry: Registry, recipe: Recipe) -> Power:
+    from labctl.report.power import power_of
+
+    return power_of(project, registry, recipe)
 
 
 def _costs(project: Project, registry: Registry, made: Plan) -> dict[str, Any]:

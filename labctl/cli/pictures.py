@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -16,6 +16,9 @@ from labctl.project import Project
 from labctl.recipe.budget import Match
 from labctl.recipe.recipe import Recipe
 from labctl.store.run import Run, run_of
+
+if TYPE_CHECKING:
+    from labctl.report.power import Power
 
 WIDTH = 120
 """Columns where there is no terminal to ask, as in a pipe."""
@@ -158,6 +161,17 @@ def print_cost(cost: dict[str, Any]) -> None:
         console.print(
             f"{lasting(estimate['seconds'])} a seed on {estimate['device']} ({estimate['basis']})"
         )
+
+
+def print_power(power: Power) -> None:
+    """What so many seeds can show, a line each."""
+    known = [f"{one.claim} ({one.spread})" for one in power.known]
+    table = table_of("seeds", "shows from", *known)
+    for seeds, in_sds in zip(power.seeds, power.in_sds, strict=True):
+        texts = (f"{in_sds * one.sd:.2f}{one.unit}" for one in power.known)
+        table.add_row(str(seeds), f"{in_sds:.2f} sd", *texts)
+    console.print(table)
+    console.print(power.footnote)
 
 
 def print_run(project: Project, run: Run) -> None:

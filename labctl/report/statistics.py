@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 LEVEL = 0.05
 """Probability of error that a verdict is allowed."""
@@ -203,6 +204,18 @@ def power(found: Estimate, bounds: Bounds, n: int, level: float = LEVEL) -> floa
         failures = (_misses(d / error, freedom, quantile) for d in distances if math.isfinite(d))
         return max(0.0, 1.0 - math.fsum(failures))
     return 1.0 - _misses(-min(distances) / error, freedom, quantile)
+
+
+def resolvable(n: int, level: float = LEVEL) -> float:
+    """The smallest mean of `n` values, two or more, in their standard deviations, that the
+    two-sided t test against zero shows with probability 0.8."""
+    from scipy.optimize import brentq
+
+    quantile = _quantile(n - 1, 1 - level / 2)
+    misses = partial(_misses, freedom=n - 1, quantile=quantile)
+    # From no effect to one far beyond what two seeds can show.
+    found = brentq(lambda shift: misses(shift) - (1 - POWER), 0.0, 8 * quantile)
+    return float(found) / math.sqrt(n)
 
 
 def _misses(noncentrality: float, freedom: float, quantile: float) -> float:

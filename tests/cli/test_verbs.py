@@ -129,6 +129,16 @@ def test_plan_shows_cost_by_phase(lab: Any) -> None:
     assert 0 < cost["estimates"][0]["seconds"] < 600
 
 
+def test_plan_says_what_so_many_seeds_can_show(lab: Any) -> None:
+    code, output = lab.labctl("plan", "tiny", "--power")
+    assert code == 0, output
+    assert "3.26 sd" in output and "two-sided t test at 0.05" in output
+    code, output = lab.labctl("plan", "tiny", "--power", "--json")
+    power = json.loads(output)["power"]
+    assert power["seeds"] == sorted(power["seeds"]) and {3, 5, 10, 20} <= set(power["seeds"])
+    assert power["in_sds"] == sorted(power["in_sds"], reverse=True)
+
+
 def test_every_fault_of_a_recipe_is_one_message(lab: Any) -> None:
     lab.write("bad", "model: {architecture: ctd_vti, depth: 3}\nbatch_size: many\nbudgte: 3ep\n")
     code, output = lab.labctl("validate", "bad")

@@ -22,6 +22,7 @@ from labctl.report.statistics import (
     holm,
     paired,
     power,
+    resolvable,
     seeds_needed,
     summary,
     tails,
@@ -213,3 +214,16 @@ def test_no_number_of_seeds_settles_what_lies_on_its_bound() -> None:
 
 def test_only_seeds_that_both_have_are_paired() -> None:
     assert paired({2: 1.0, 0: 3.0}, {0: 4.0, 2: 5.0, 7: 6.0}) == {0: (3.0, 4.0), 2: (1.0, 5.0)}
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 20])
+def test_what_n_seeds_can_show_is_what_the_noncentral_t_says(n: int) -> None:
+    """Against scipy's distribution, and for three seeds by simulation."""
+    shift = resolvable(n)
+    quantile = stats.t.ppf(0.975, n - 1)
+    assert stats.nct.sf(quantile, n - 1, shift * n**0.5) == pytest.approx(0.8, abs=1e-6)
+    assert resolvable(n + 1) < shift
+    if n == 3:
+        draws = np.random.default_rng(0).normal(shift, 1, size=(200_000, n))
+        t = draws.mean(1) / (draws.std(1, ddof=1) / n**0.5)
+        assert (t > quantile).mean() == pytest.approx(0.8, abs=0.005)
