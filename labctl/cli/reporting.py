@@ -11,7 +11,7 @@ from labctl.errors import ClaimError, UsageError
 
 from .session import AsJson, Preset, RunNames, TableName, claimants, open_project, print_json
 
-FORMATS = ("terminal", "markdown", "latex", "csv", "json")
+FORMATS = ("terminal", "markdown", "latex", "macros", "csv", "json")
 
 
 def register(app: typer.Typer) -> None:

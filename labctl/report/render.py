@@ -8,13 +8,14 @@ import json
 import math
 import re
 import shutil
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from labctl.errors import UsageError, did_you_mean
 
+from .escape import in_latex
 from .grid import Cell, Grid
+from .macros import macros
 
 WIDTH = 120
 """Characters in a line where the output is no terminal."""
@@ -120,10 +121,10 @@ def _in_markdown(text: str) -> str:
 def latex(grid: Grid) -> str:
     """A floating table with the rules of booktabs."""
     columns = "".join("r" if heading.is_figure else "l" for heading in grid.headings)
-    heads = " & ".join(_in_latex(heading.text) for heading in grid.headings)
+    heads = " & ".join(in_latex(heading.text) for heading in grid.headings)
     rows = [" & ".join(_latex_cell(grid, cell) for cell in row.cells) for row in grid.rows]
     notes = [
-        rf"\textsuperscript{{{number}}}~{_in_latex(note)}\par"
+        rf"\textsuperscript{{{number}}}~{in_latex(note)}\par"
         for number, note in enumerate(grid.notes, 1)
     ]
     return "\n".join(
@@ -131,7 +132,7 @@ def latex(grid: Grid) -> str:
             r"% needs \usepackage{booktabs}",
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_in_latex(grid.title)}}}",
+            rf"\caption{{{in_latex(grid.title)}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             rf"{heads} \\",
@@ -142,7 +143,7 @@ def latex(grid: Grid) -> str:
             r"\par\medskip",
             r"\begin{minipage}{\linewidth}\footnotesize",
             *notes,
-            *(rf"{_in_latex(remark)}\par" for remark in grid.remarks),
+            *(rf"{in_latex(remark)}\par" for remark in grid.remarks),
             r"\end{minipage}",
             r"\end{table}",
         ]
@@ -151,35 +152,7 @@ def latex(grid: Grid) -> str:
 
 def _latex_cell(grid: Grid, cell: Cell) -> str:
     numbers = ",".join(map(str, grid.numbers_of(cell)))
-    return _in_latex(cell.text) + (rf"\textsuperscript{{{numbers}}}" if numbers else "")
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$",
-    "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    # after \\ a bracket would be the optional argument of the line break
-    "[": "{[}", "]": "{]}",
-    "\u00b1": r"$\pm$", "\u00d7": r"$\times$", "\u2212": "$-$", "\u2264": r"$\le$",
-    "\u2265": r"$\ge$", "\u2192": r"$\to$", "\u00b7": r"$\cdot$",
-}  # fmt: skip
-
-
-def _in_latex(text: str) -> str:
-    line = " ".join(text.split())
-    escaped = "".join(_LATEX.get(letter) or _greek(letter) or letter for letter in line)
-    return escaped.replace("--", "-{}-")  # two hyphens are a dash, and no option of a command
-
-
-def _greek(letter: str) -> str | None:
-    """The mathematical symbol of a small Greek letter; None for any other."""
-    name = unicodedata.name(letter, "")
-    if letter.isascii() or not name.startswith("GREEK SMALL LETTER ") or " WITH " in name:
-        return None
-    word = name.removeprefix("GREEK SMALL LETTER ").lower()
-    return {"omicron": "o", "final sigma": r"$\varsigma$"}.get(
-        word, rf"$\{word.replace('lamda', 'lambda')}$"
-    )
+    return in_latex(cell.text) + (rf"\textsuperscript{{{numbers}}}" if numbers else "")
 
 
 def separated(grid: Grid) -> str:
@@ -253,6 +226,7 @@ FORMATS: Mapping[str, Callable[[Grid], str]] = {
     "terminal": terminal,
     "markdown": markdown,
     "latex": latex,
+    "macros": macros,
     "csv": separated,
     "json": as_json,
 }

@@ -1,4 +1,4 @@
-"""The same grid in five formats."""
+"""The same grid in all formats."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from labctl.errors import UsageError
+from labctl.report.escape import in_latex
 from labctl.report.grid import Cell, Grid, GridRow, Heading
 from labctl.report.render import FORMATS, render
 
@@ -139,6 +140,31 @@ def test_terminal_keeps_words_whole_where_they_fit(monkeypatch: pytest.MonkeyPat
     assert "98.82 \u00b1 0.04" not in text
 
 
+def test_macros_name_every_figure_in_letters(grid: Grid) -> None:
+    text = render(grid, "macros")
+    defined = re.findall(r"^\\newcommand\{\\([A-Za-z]+)\}\{(.*)\}$", text, re.MULTILINE)
+    assert len(defined) == len(text.splitlines()) - 1
+    found = dict(defined)
+    assert len(found) == len(defined), "no name twice"
+    accuracy = grid.rows[0].cells[1]
+    (name,) = [n for n, value in found.items() if value == in_latex(accuracy.text)]
+    assert float(found[f"{name}Mean"]) == pytest.approx(accuracy.numbers["mean"], rel=1e-5)
+    assert found[f"{name}N"] == f"{accuracy.numbers['n']:g}"
+
+
+def test_macros_tell_rows_of_one_name_apart() -> None:
+    cells = [(Cell(label), Cell("1", {"mean": 1.0})) for label in ("a 1.5", "a-1.5 (published)")]
+    rows = tuple(GridRow(pair, {"recipe": "r"}) for pair in cells)
+    twins = Grid("t", "T", (Heading("", False), Heading("Acc (%)")), rows)
+    lines = render(twins, "macros").splitlines()
+    assert lines[1:] == [
+        r"\newcommand{\AOnePointFiveAcc}{1}",
+        r"\newcommand{\AOnePointFiveAccMean}{1}",
+        r"\newcommand{\AOnePointFiveAccB}{1}",
+        r"\newcommand{\AOnePointFiveAccBMean}{1}",
+    ]
+
+
 def test_csv_has_the_cells_and_the_raw_figures(grid: Grid) -> None:
     first, second = csv.DictReader(io.StringIO(render(grid, "csv")))
     assert first["row"] == "base"
@@ -232,7 +258,7 @@ def test_footnotes_are_numbered_in_reading_order_and_once() -> None:
     grid = Grid("t", "", (Heading("", False), Heading("h")), (GridRow(cells, {"recipe": "r"}),))
     assert grid.notes == ("n1", "n2", "n3")
     assert grid.numbers_of(cells[1]) == [1, 3]
-    assert set(FORMATS) == {"terminal", "markdown", "latex", "csv", "json"}
+    assert set(FORMATS) == {"terminal", "markdown", "latex", "macros", "csv", "json"}
 
 
 def test_a_terminal_turns_a_table_that_has_too_many_columns(
