@@ -16,6 +16,7 @@ from labctl.project import Project
 from . import (
     benching,
     comparing,
+    exporting,
     inspecting,
     making,
     reporting,
@@ -41,6 +42,7 @@ for part in (
     inspecting,
     comparing,
     reporting,
+    exporting,
     making,
     tracking,
 ):
