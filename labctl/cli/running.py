@@ -1,4 +1,4 @@
-"""Verbs that train: run, resume, rerun, stop."""
+"""Verbs that train: run, resume, rerun, stop; and measure, which opens what was trained."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from .session import (
     RunNames,
     TableName,
     _recipe_names,
+    _run_names,
     open_project,
 )
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to `app`."""
-    for verb in (run, resume, stop, rerun):
+    for verb in (run, resume, stop, rerun, measure):
         app.command(rich_help_panel="Train")(verb)
 
 
@@ -192,3 +193,48 @@ def rerun(name: RunName, yes: Yes = False) -> None:
     options = Options(yes=yes, track=False, threads=threads_of(found[0]))
     Supervisor(again, stored, display_for(console), options).carry_out([job])
     console.print(compare(again, found[0], job.plan), highlight=False)
+
+
+def measure(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... MEASUREMENT[.FIELD=VALUE]...",
+            help="Finished runs, and what is to be measured: `labctl ls measurements`.",
+            autocompletion=_run_names,
+        ),
+    ],
+    jobs: Jobs = None,
+    no_track: NoTrack = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take measurements of finished runs without training them again.
+
+    `labctl measure ctd_baseline attention_maps.images=64`. A measurement that was taken with the
+    same fields is not taken again.
+    """
+    from rich.console import Console
+
+    from labctl.execute.later import jobs as jobs_of
+    from labctl.execute.later import told_apart
+    from labctl.store.run import find_runs, run_of
+    from labctl.store.status import Status
+
+    project, registry = open_project()
+    names, asked = told_apart(registry, words)
+    found = [run for name in names for run in find_runs(project, name)]
+    work = jobs_of(project, found, asked)
+    console = Console(stderr=as_json, emoji=False)
+    outcomes = carry_out(
+        project, registry, work, console,
+        jobs=jobs, together="off", fail_fast=False, yes=True, track=not no_track,
+    )  # fmt: skip
+    if as_json:
+        print_outcomes(outcomes)
+    else:
+        for job in work:
+            run = run_of(project, job.plan)
+            for name in asked:
+                for metric, value in sorted(run.measured(name).items()):
+                    typer.echo(f"{job.plan.name}  {name}/{metric}  {value:.6g}")
+    conclude(console, outcomes, (Status.DONE,))

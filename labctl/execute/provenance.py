@@ -125,7 +125,7 @@ class Provenance:
         origins = {name: self.registry.load(name).plugin.origin for name in plan.work.digests}
         if patch and not (run.folder / "code.patch").exists():
             write_text(run.folder / "code.patch", patch)
-        for name in plan.work.digests:
+        for name in dict.fromkeys([*plan.work.digests, *(part.plugin for part in plan.measures)]):
             snapshot(self.registry, run, name)
         run.create(
             plan, {"git": facts, "plugins": origins, "recipe": str(recipe), **self.environment}

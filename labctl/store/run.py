@@ -140,6 +140,10 @@ class Run:
         """The config that a measurement was last begun with; empty if it is not known."""
         return self._json(f"measurements/{measurement}/asked.json")
 
+    def measured(self, measurement: str) -> dict[str, float]:
+        """What a measurement found; empty if it was not taken."""
+        return self._json(f"measurements/{measurement}/values.json")
+
     @property
     def provenance(self) -> dict[str, Any]:
         return self._json("provenance.json")

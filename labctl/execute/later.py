@@ -1,0 +1,101 @@
+"""Measurements that finished runs are asked for later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from labctl.errors import PluginError, RecipeError, RunError, UsageError, did_you_mean
+from labctl.plan.plan import Part, Plan
+from labctl.project import Project
+from labctl.recipe.check import Check
+from labctl.recipe.source import Mark, parse_value
+from labctl.registry.card import MeasurementCard
+from labctl.registry.registry import Registry
+from labctl.store.run import Run, run_of
+from labctl.store.status import Status
+
+from .job import Job
+
+
+def told_apart(registry: Registry, words: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Names of runs, and of measurements with the fields that they are given: `maps.images=64`.
+
+    Raises:
+        UsageError: no measurement, or no run, is among the words.
+    """
+    known = [card.name for card, _ in registry.cards(MeasurementCard)]
+    asked: dict[str, list[str]] = {}
+    runs = []
+    for word in words:
+        name, _, field = word.partition(".")
+        if name in known:
+            asked.setdefault(name, []).extend([field] if field else [])
+        else:
+            runs.append(word)
+    if not asked:
+        last = words[-1].partition(".")[0] if words else ""
+        near = did_you_mean(last, known)
+        raise UsageError("no measurement is named", hint=near)
+    if not runs:
+        raise UsageError("no run is named", hint="labctl measure RECIPE@PRESET/seed=N MEASUREMENT")
+    return runs, asked
+
+
+def jobs(project: Project, runs: Iterable[Run], asked: Mapping[str, Sequence[str]]) -> list[Job]:
+    """What takes the measurements `asked` of finished runs, by the code that they were trained
+    with.
+
+    Raises:
+        RunError: a run is not done, not the project's, or its code has no such measurement.
+        UsageError: a measurement cannot open the architecture of a run.
+        RecipeError: a field that it does not have, or another value than it takes.
+    """
+    return [
+        Job(_asked(project, run, asked), Path(run.provenance.get("recipe", "."))) for run in runs
+    ]
+
+
+def _asked(project: Project, run: Run, asked: Mapping[str, Sequence[str]]) -> Plan:
+    plan = run.plan
+    if run_of(project, plan).folder.resolve() != run.folder.resolve():
+        raise RunError(
+            f"{plan.name} lies outside of {project.shown(project.runs)}",
+            where=str(run.folder),
+            hint="LABCTL_RUNS, or --project, says where the runs of a project are",
+        )
+    if run.status is not Status.DONE:
+        hint = "labctl resume finishes what can be finished"
+        raise RunError(
+            f"{plan.name} is {run.status}; only a finished run can be measured", hint=hint
+        )
+    registry = Registry(run.source_path, is_quiet=True)
+    parts = {part.name: part for part in plan.measures}
+    parts |= {name: _part(registry, plan, name, fields) for name, fields in asked.items()}
+    return plan.model_copy(update={"measures": tuple(parts.values())})
+
+
+def _part(registry: Registry, plan: Plan, name: str, fields: Sequence[str]) -> Part:
+    try:
+        card, loaded = registry.find(MeasurementCard, name, near=plan.work.digests)
+    except PluginError as error:
+        message = f"the code that {plan.name} was trained with has no measurement {name}"
+        raise RunError(message, hint=error.hint) from None
+    architecture = plan.work.architecture.name
+    if card.only_for and architecture not in card.only_for:
+        raise UsageError(
+            f"measurement {name!r} cannot open {architecture}",
+            hint=f"it is for {', '.join(card.only_for)}",
+        )
+    given = {}
+    for field in fields:
+        key, _, text = field.partition("=")
+        given[key] = parse_value(text, Mark(f"{name}.{field}")).plain()
+    check = Check(parse_value(json.dumps(given), Mark(name)), name)
+    config = check.model(card.config, given)
+    if config is None:
+        raise RecipeError(check.in_order)
+    return Part(
+        name=name, plugin=loaded.plugin.name, config=config.model_dump(mode="json", by_alias=True)
+    )
