@@ -107,6 +107,8 @@ def print_plan(project: Project, recipe: Recipe, plans: tuple[Plan, ...]) -> Non
         run = run_of(project, plan)
         runs.add_row(str(plan.work.seed), plan.key, str(run.status), project.shown(run.folder))
     console.print(runs)
+    if rule := recipe.document.growing:
+        console.print(f"  up to {rule.max} seeds, until {rule.until} ({rule.metric})")
 
 
 def _print_phases(recipe: Recipe, plan: Plan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,7 +33,13 @@ from .session import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from labctl.execute.job import Job
+    from labctl.plan.plan import Plan
+    from labctl.project import Project
+    from labctl.recipe.recipe import Recipe
+    from labctl.registry.registry import Registry
 
 
 def register(app: typer.Typer) -> None:
@@ -91,18 +98,57 @@ def run(
         )
     loaded = [load(project, registry, name, preset, overrides) for name in names]
     require_data(project, registry, loaded)
-    work = _distinct([Job(plan, recipe.path) for recipe in loaded for plan in plans(recipe)])
+    work = _distinct(
+        [
+            Job(plan, recipe.path)
+            for recipe in loaded
+            for plan in (*plans(recipe), *_joined(project, recipe))
+        ]
+    )
     if restart:
         set_aside(project, work)
     console = Console(stderr=as_json, emoji=False)
-    outcomes = carry_out(
-        project, registry, work, console,
+    train = partial(
+        carry_out, project, registry, console=console,
         jobs=jobs, together=together, fail_fast=fail_fast, yes=yes, track=not no_track,
         inline=inline,
     )  # fmt: skip
+    outcomes = train(work)
+    while more := _distinct(_grown(project, registry, loaded, console)):
+        outcomes += train(more)
     if as_json:
         print_outcomes(outcomes)
     conclude(console, outcomes, (Status.DONE,))
+
+
+def _joined(project: Project, recipe: Recipe) -> list[Plan]:
+    """Further seeds of a recipe that grows which were begun before."""
+    from labctl.plan.derive import plans
+    from labctl.store.run import run_of
+
+    further = recipe.document.further_seeds
+    found = plans(recipe, further) if further else ()
+    return [plan for plan in found if run_of(project, plan).journal.attempts]
+
+
+def _grown(
+    project: Project, registry: Registry, recipes: list[Recipe], console: Console
+) -> list[Job]:
+    """Further seeds of recipes whose mean is not known well enough; why is said of each."""
+    growing = [recipe for recipe in recipes if recipe.document.growing]
+    if not growing:
+        return []
+    from labctl.execute.job import Job
+    from labctl.plan.derive import plans
+    from labctl.report.growing import growth
+
+    work = []
+    for recipe in growing:
+        found = growth(project, registry, recipe)
+        console.print(found.why, highlight=False, soft_wrap=True)
+        if found.seeds:
+            work += [Job(plan, recipe.path) for plan in plans(recipe, found.seeds)]
+    return work
 
 
 def _distinct(work: list[Job]) -> list[Job]:

@@ -126,7 +126,7 @@ def stretch(plan: Plan, asked: Asked, seed: int) -> Plan:
 
 def seeds_of(recipe: Recipe, count: int) -> list[int]:
     """The recipe's, and more if it has too few."""
-    own = list(recipe.document.seeds)
+    own = list(recipe.document.first_seeds)
     return [*own, *range(max(own) + 1, max(own) + 1 + count)][:count]
 
 

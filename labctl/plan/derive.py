@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from labctl.recipe.document import ScheduleBlock
@@ -14,16 +15,15 @@ from .ladder import ladders
 from .plan import DataPart, EvaluatePlan, OptimizerPart, Part, Plan, RuntimePlan, Work
 
 
-def plans(recipe: Recipe) -> tuple[Plan, ...]:
-    """One plan per seed.
+def plans(recipe: Recipe, seeds: Sequence[int] = ()) -> tuple[Plan, ...]:
+    """One plan for each of `seeds`; if there are none, of those that the recipe begins with.
 
     Raises:
         RecipeError: a structural knob cannot follow its schedule.
     """
-    work = _work(recipe, recipe.document.seeds[0])
-    return tuple(
-        _plan(recipe, work.model_copy(update={"seed": seed})) for seed in recipe.document.seeds
-    )
+    chosen = seeds or recipe.document.first_seeds
+    work = _work(recipe, chosen[0])
+    return tuple(_plan(recipe, work.model_copy(update={"seed": seed})) for seed in chosen)
 
 
 def _plan(recipe: Recipe, work: Work) -> Plan:

@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -24,9 +22,8 @@ from .augment import Augment
 from .budget import Budget
 from .claim import Claim
 from .predicate import Predicate
+from .seeds import Growing, SeedChoice
 from .times import Interval, Length, Time
-
-MOST_SEEDS = 1000
 
 
 class Block(BaseModel):
@@ -160,33 +157,6 @@ ScheduleEntry = Annotated[
 ]
 
 
-def _counted(seeds: Any) -> Any:
-    if isinstance(seeds, list):
-        return tuple(seeds)
-    if isinstance(seeds, bool) or not isinstance(seeds, int):
-        return seeds
-    if not 0 < seeds <= MOST_SEEDS:
-        raise ValueError(f"{seeds} means {seeds} runs, of seeds 0, 1, ...; for one seed: [{seeds}]")
-    return tuple(range(seeds))
-
-
-def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if not 0 < len(seeds) <= MOST_SEEDS:
-        raise ValueError(f"{len(seeds)} seeds; from 1 to {MOST_SEEDS} can be given")
-    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
-        raise ValueError(f"seed {twice[0]} is given twice")
-    if min(seeds) < 0:
-        raise ValueError(f"seed {min(seeds)} is negative")
-    return seeds
-
-
-Seeds = Annotated[
-    tuple[int, ...],
-    BeforeValidator(_counted, json_schema_input_type=int | list[int]),
-    AfterValidator(_distinct),
-]
-
-
 class Document(Config):
     """A recipe as written, after `extends`, preset and overrides."""
 
@@ -222,11 +192,27 @@ class Document(Config):
     stop: dict[str, Predicate] = {}
     """Rules that end a run early, by what the run is called then:
     `{collapsed: "test/acc < max(test/acc) - 10% for 2"}`."""
-    seeds: Seeds = (0,)
-    """One run each; a bare number n means 0 to n-1."""
+    seeds: SeedChoice = (0,)
+    """One run each; a bare number n means 0 to n-1. Or as many as it takes to know a mean:
+    `{min: 3, max: 10, until: ci_halfwidth <= 0.3}`."""
     measure: dict[str, MeasureBlock] = {}
     """Measurements to take, by name: `labctl ls measurements`."""
     claims: dict[str, Claim] = {}
     """What the author expects of the results, by name; `labctl check` judges them."""
     runtime: Runtime = Runtime()
     """How a run is carried out."""
+
+    @property
+    def growing(self) -> Growing | None:
+        """The rule by which seeds are added, if there is one."""
+        return self.seeds if isinstance(self.seeds, Growing) else None
+
+    @property
+    def first_seeds(self) -> tuple[int, ...]:
+        """Seeds that are trained in any case."""
+        return self.seeds.first if isinstance(self.seeds, Growing) else self.seeds
+
+    @property
+    def further_seeds(self) -> tuple[int, ...]:
+        """Seeds that may join them."""
+        return self.growing.further if self.growing is not None else ()

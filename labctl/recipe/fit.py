@@ -254,6 +254,17 @@ def check_measures(check: Check, selection: Selection) -> None:
             check.report(("measure", name), message, hint)
 
 
+def check_seeds(
+    check: Check, registry: Registry, document: Document, spec: DataSpec | None
+) -> None:
+    """Whether the metric that seeds are added for is one that there is."""
+    rule = document.growing
+    if rule is None or spec is None:
+        return
+    if fault := _unknown_metric(registry, document, spec, rule.metric):
+        check.report(("seeds", "until"), f"seeds.until: {fault.message}", fault.hint)
+
+
 def check_claims(
     check: Check, registry: Registry, project: Project, document: Document, spec: DataSpec | None
 ) -> None:

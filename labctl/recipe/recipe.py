@@ -178,6 +178,7 @@ def _read(reading: _Reading, steps: int | None = None) -> Recipe:
         fit.check_stop(check, document, clock, spec)
     fit.check_schedules(check, selection, knobs, clock)
     fit.check_measures(check, selection)
+    fit.check_seeds(check, registry, document, spec)
     fit.check_claims(check, registry, project, document, spec)
     if check.problems:
         raise RecipeError(check.in_order)

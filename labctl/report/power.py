@@ -75,7 +75,7 @@ class Power:
 def power_of(project: Project, registry: Registry, recipe: Recipe) -> Power:
     """Of the recipe's number of seeds and some others; of its claims about one mean, too, as far as
     runs or bundles say how much that varies."""
-    numbers = sorted({*NUMBERS, len(recipe.document.seeds)} - {1})
+    numbers = sorted({*NUMBERS, len(recipe.document.first_seeds)} - {1})
     rows = Rows(project, registry, recipe.preset, published(project))
     return Power(tuple(numbers), tuple(map(resolvable, numbers)), tuple(_known(rows, recipe)))
 

@@ -113,7 +113,8 @@ class Row:
                 yield f"{status.lower()}: {listed_seeds(seeds)}{then}"
         if seeds := self.seeds(None, Status.PENDING):
             yield f"missing: {listed_seeds(seeds)}; train: {self.command}"
-        if unasked := sorted(set(self.results) - set(self.recipe.document.seeds)):
+        document = self.recipe.document
+        if unasked := sorted({*self.results} - {*document.first_seeds, *document.further_seeds}):
             yield f"more than the recipe names: {listed_seeds(unasked)}"
         counts = {result.ledger["train_flops"] for result in self.results.values() if result.ledger}
         if len(counts) > 1:
@@ -206,7 +207,7 @@ class Rows:
                 and result.point == recipe.point
             )
         ]
-        results, absent, runs = self._own(by_seed)
+        results, absent, runs = self._own(by_seed | self._further(recipe))
         bundles: dict[int, str] = {}
         for name, result in ours:
             seed = result.seed
@@ -240,6 +241,13 @@ class Rows:
             else:
                 results[seed], runs[seed] = result_of(run), run
         return results, absent, runs
+
+    def _further(self, recipe: Recipe) -> dict[int, Plan]:
+        """Seeds of a recipe that grows that have joined the first ones."""
+        seeds = recipe.document.further_seeds
+        found = plans(recipe, seeds) if seeds else ()
+        joined = (plan for plan in found if (run := self._run_with(plan)) and run.journal.attempts)
+        return {plan.work.seed: plan for plan in joined}
 
     def _run_with(self, plan: Plan) -> Run | None:
         """The run with the plan's key: in its own place, or under another recipe's name."""

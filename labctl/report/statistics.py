@@ -63,10 +63,14 @@ class Estimate:
         shares = [(part / variance, freedom) for part, freedom in parts if part]
         return math.sqrt(variance), 1 / math.fsum(s**2 / freedom for s, freedom in shares)
 
+    def half_width(self, n: int | None = None, confidence: float = 1 - LEVEL) -> float:
+        """Half of the two-sided interval for the mean; if given, of `n` seeds in each sample."""
+        error, freedom = self.spread(n)
+        return _quantile(freedom, (1 + confidence) / 2) * error if error else 0.0
+
     def interval(self, confidence: float = 1 - LEVEL) -> tuple[float, float]:
         """The two-sided interval for the mean."""
-        error, freedom = self.spread()
-        half = _quantile(freedom, (1 + confidence) / 2) * error if error else 0.0
+        half = self.half_width(confidence=confidence)
         return self.mean - half, self.mean + half
 
     def p_above(self, bound: float) -> float:

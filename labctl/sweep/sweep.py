@@ -19,8 +19,8 @@ from labctl.project import Project
 from labctl.recipe.catalogue import listed
 from labctl.recipe.check import Check
 from labctl.recipe.claim import Sourced
-from labctl.recipe.document import MOST_SEEDS, Seeds
 from labctl.recipe.recipe import Recipe, load
+from labctl.recipe.seeds import MOST_SEEDS, Seeds
 from labctl.recipe.source import Node, read
 from labctl.recipe.times import Interval
 from labctl.registry.config import Config
@@ -173,7 +173,7 @@ def load_sweep(project: Project, registry: Registry, name: str, preset: str | No
             check.report(("axes", given), str(error))
     if check.problems:
         raise RecipeError(check.in_order)
-    seeds = config.seeds or recipe.document.seeds
+    seeds = config.seeds or recipe.document.first_seeds
     return Sweep(path.stem, config, preset, tuple(axes), seeds, tree=tree)
 
 
@@ -191,7 +191,7 @@ def sweep_of_field(
     short = found.rpartition(".")[2]
     if not found.startswith("schedules.") or [*ends_in(loaded, short)] != [found]:
         short = found
-    sweep = Sweep(f"{loaded.name}.{short}", config, preset, (), loaded.document.seeds)
+    sweep = Sweep(f"{loaded.name}.{short}", config, preset, (), loaded.document.first_seeds)
     return replace(sweep, axes=(Axis(found, ()),))
 
 

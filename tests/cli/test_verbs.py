@@ -139,6 +139,19 @@ def test_plan_says_what_so_many_seeds_can_show(lab: Any) -> None:
     assert power["in_sds"] == sorted(power["in_sds"], reverse=True)
 
 
+@pytest.mark.slow
+def test_seeds_join_until_a_mean_is_known_and_later_runs_know_them(lab: Any) -> None:
+    """Two seeds are never narrow enough here, so one joins, and with it the most is reached."""
+    rule = '{"min": 2, "max": 3, "until": "ci_halfwidth <= 0.0001"}'
+    words = ("run", "tiny", f"seeds={rule}", "budget=2ep", "schedules.token_drop=null")
+    code, output = lab.labctl(*words, "--no-track")
+    assert code == 0, output
+    assert "(95 %, n=2), wanted 0.0001: 1 more" in output
+    assert "max 3 is reached" in output and "3 runs: 3 DONE" in output
+    code, output = lab.labctl(*words, "--no-track")
+    assert code == 0 and "3 runs: 3 DONE before" in output, output
+
+
 def test_every_fault_of_a_recipe_is_one_message(lab: Any) -> None:
     lab.write("bad", "model: {architecture: ctd_vti, depth: 3}\nbatch_size: many\nbudgte: 3ep\n")
     code, output = lab.labctl("validate", "bad")
