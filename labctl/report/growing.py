@@ -25,8 +25,8 @@ class Growth:
 def growth(project: Project, registry: Registry, recipe: Recipe) -> Growth:
     """What a recipe that grows wants, by the runs of this project.
 
-    As many seeds at once as the present spread asks for, at most as many as there are: a spread of
-    three seeds is not to be trusted with more.
+    Several seeds join at once, for a GPU trains them together; the spread of three is not trusted
+    with more than three others.
     """
     rule = recipe.document.growing
     assert rule is not None, "asked of recipes that grow"
@@ -37,23 +37,24 @@ def growth(project: Project, registry: Registry, recipe: Recipe) -> Growth:
     found = estimate(list(values(row, metric).values()))
     if found is None or found.n < len(row.results):
         return Growth((), f"{name}: not every seed has a finite {metric}, so no more are added")
-    width = found.half_width()
-    said = f"{name}: {metric} is known to {_shown(width)}{unit} (95 %, n={found.n})"
-    if width <= rule.most:
-        return Growth((), f"{said}, wanted {rule.most:g}: enough")
+    said = (
+        f"{name}: {metric} is known to \u00b1 {found.half_width():.2g}{unit} (95 %, n={found.n}), "
+        f"wanted {rule.most:g}"
+    )
     free = [seed for seed in rule.further if seed not in row.results]
-    if not free:
-        return Growth((), f"{said}, wanted {rule.most:g}, and max {rule.max} is reached")
-    wanted = _wanted(found, rule.most, rule.max) - found.n
-    added = tuple(free[: max(1, min(wanted, found.n))])
-    return Growth(added, f"{said}, wanted {rule.most:g}: {len(added)} more")
+    added = tuple(free[: joining(found, rule.most, rule.max)])
+    if added:
+        return Growth(added, f"{said}: {len(added)} more")
+    if found.half_width() <= rule.most:
+        return Growth((), f"{said}: enough")
+    return Growth((), f"{said}, and max {rule.max} is reached")
 
 
-def _wanted(found: Estimate, most: float, limit: int) -> int:
-    """The fewest seeds, more than there are, that the present spread would let suffice."""
+def joining(found: Estimate, most: float, limit: int) -> int:
+    """How many seeds join those of `found`, of `limit` in all, for half the interval to be at most
+    `most`: as many as the present spread asks for, and no more than there are."""
+    if found.half_width() <= most or found.n >= limit:
+        return 0
     numbers = range(found.n + 1, limit + 1)
-    return next((n for n in numbers if found.half_width(n) <= most), limit)
-
-
-def _shown(width: float) -> str:
-    return f"\u00b1 {width:.2g}"
+    needed = next((n for n in numbers if found.half_width(n) <= most), limit)
+    return min(needed - found.n, found.n)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats
 
-from labctl.report.growing import Growth, growth
+from labctl.report.growing import Growth, growth, joining
+from labctl.report.statistics import estimate
 
 RULE = "{min: 3, max: 10, until: ci_halfwidth <= 2}"
 
@@ -74,3 +76,30 @@ def test_a_seed_without_a_result_ends_it(grown: Any) -> None:
     """To go on with those that came through would be to choose among seeds."""
     found = grown([0.1, 0.5, 0.9], status="DIVERGED", message="loss is nan")
     assert found == Growth((), "base: seed 2 has no result, so no more seeds are added")
+
+
+@pytest.mark.parametrize(("first", "most"), [(3, 0.6), (3, 2.0), (5, 0.6)])
+def test_intervals_of_seeds_so_chosen_cover_in_90_to_95_percent(first: int, most: float) -> None:
+    """By simulation, with the width in standard deviations; the table's footnote says so."""
+    draws = np.random.default_rng(first)
+    covered = []
+    for _ in range(2000):
+        values = list(draws.normal(size=first))
+        while True:
+            found = estimate(values)
+            assert found is not None
+            if not (more := joining(found, most, 10)):
+                break
+            values += list(draws.normal(size=more))
+        covered.append(abs(found.mean) <= found.half_width())
+    assert 0.885 < np.mean(covered) < 0.965
+
+
+def test_a_table_says_how_seeds_were_chosen(grown: Any, lab: Any) -> None:
+    grown([0.60, 0.62, 0.63, 0.61])
+    lab.table("rows: [{recipe: base}]\ncolumns: [{kind: metric, metric: test/acc}]\n")
+    row = lab.report().rows[0]
+    assert row.cells[1].text.endswith("(n=4)"), "the one that joined counts"
+    assert any(
+        note.startswith("seeds joined until ci_halfwidth <= 2") for note in row.cells[0].notes
+    )
