@@ -26,7 +26,8 @@ def export(
 ) -> None:
     """Write the trained model of one run as ONNX or safetensors.
 
-    In Python, `labctl.load_model(RUN)` gives the model itself.
+    It computes in float32, whatever precision it was trained and evaluated in. In Python,
+    `labctl.load_model(RUN)` gives the model itself.
     """
     from labctl.train.export import export as write
     from labctl.train.predictor import load_model, one_run

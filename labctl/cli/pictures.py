@@ -170,7 +170,7 @@ def print_power(power: Power) -> None:
     known = [f"{one.claim} ({one.spread})" for one in power.known]
     table = table_of("seeds", "shows from", *known)
     for seeds, in_sds in zip(power.seeds, power.in_sds, strict=True):
-        texts = (f"{in_sds * one.sd:.2f}{one.unit}" for one in power.known)
+        texts = (f"{in_sds * one.sd:.2g}{one.unit}" for one in power.known)
         table.add_row(str(seeds), f"{in_sds:.2f} sd", *texts)
     console.print(table)
     console.print(power.footnote)

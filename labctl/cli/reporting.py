@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -59,6 +60,11 @@ def report(
     from labctl.store.atomic import write_text
 
     project, registry = open_project()
+    if html is not None and (out is not None or as_json or format != "terminal"):
+        raise UsageError(
+            "--html writes a page, and --out, --format and --json are about text",
+            hint="one after the other",
+        )
     chosen = "json" if as_json else format
     if chosen not in FORMATS:
         raise UsageError(f"no format {chosen!r}", hint=f"there are: {', '.join(FORMATS)}")
@@ -68,15 +74,19 @@ def report(
     if html is not None:
         from labctl.report.page import page
 
-        place = html if html.suffix == ".html" else html / "index.html"
-        words = ["labctl report --table", grid.name, *(["--preset", preset] if preset else [])]
-        write_text(place, page(grid, " ".join(words)))
+        place = html if html.suffix.lower() == ".html" else html / "index.html"
+        words = ["labctl", "report", "--table", table or "main"]
+        words += ["--preset", preset] if preset else []
+        words += [word for path in bundles or () for word in ("--bundle", str(path))]
+        write_text(place, page(grid, shlex.join(words)))
         typer.echo(f"wrote {place}")
     elif out is None:
         typer.echo(text)
     else:
         write_text(out, text + "\n")
         typer.echo(f"wrote {out}")
+    if figures and not grid.plots:
+        typer.echo("nothing to draw yet", err=True)
     for plot in grid.plots if html is None or figures else ():
         for path in write_plot(plot, figures or project.runs / "figures"):
             typer.echo(f"drew {project.shown(path)}", err=True)

@@ -37,7 +37,7 @@ def told_apart(registry: Registry, words: Sequence[str]) -> tuple[list[str], dic
     if not asked:
         last = words[-1].partition(".")[0] if words else ""
         near = did_you_mean(last, known)
-        raise UsageError("no measurement is named", hint=near)
+        raise UsageError(f"{last!r} is no measurement", hint=near)
     if not runs:
         raise UsageError("no run is named", hint="labctl measure RECIPE@PRESET/seed=N MEASUREMENT")
     return runs, asked
@@ -91,6 +91,8 @@ def _part(registry: Registry, plan: Plan, name: str, fields: Sequence[str]) -> P
     given = {}
     for field in fields:
         key, _, text = field.partition("=")
+        if key in given:
+            raise UsageError(f"{name}.{key} is given twice", hint="each field once")
         given[key] = parse_value(text, Mark(f"{name}.{field}")).plain()
     check = Check(parse_value(json.dumps(given), Mark(name)), name)
     config = check.model(card.config, given)

@@ -38,7 +38,7 @@ from .comparison import (
 )
 from .phrase import claimed, figure, shown, unit_of
 from .quantity import CLOCKED, PLANNED, difference_unit
-from .rows import Row
+from .rows import UNSTABLE, Row
 from .statistics import (
     Bounds,
     Estimate,
@@ -375,6 +375,8 @@ def _nothing(row: Row, metric: str) -> str:
 
 
 def _no_result(row: Row) -> str:
+    if row.absent and len(row.seeds(*UNSTABLE)) == len(row.absent):
+        return f"every seed of {row.recipe.label} diverged or was halted"
     return f"{row.recipe.label} has no result yet: {row.command}"
 
 

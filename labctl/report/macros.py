@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
+from itertools import count
 from string import ascii_uppercase
 
 from .escape import in_latex
 from .grid import Cell, Grid
 
 _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
-_PART = re.compile(r"[A-Za-z]+|\d|(?<=\d)\.(?=\d)")
+_PART = re.compile(r"[A-Za-z]+|[^\W\d_]|\d|(?<=\d)\.(?=\d)|(?<![\w.])-(?=\d)")
+_SIGNS = {".": "Point", "-": "Minus"}
 
 
 def macros(grid: Grid) -> str:
@@ -20,13 +23,14 @@ def macros(grid: Grid) -> str:
     Named by the labels of row and column, in letters alone, as LaTeX wants it; where two would have
     the same name, later ones end in B, C, ...
     """
-    lines = [f"% {grid.title}"]
+    lines = [f"% {' '.join(grid.title.split())}"]
     taken: set[str] = set()
     for row in grid.rows:
-        label = row.cells[0].text.replace(" (published)", "")
+        label = " ".join(row.cells[0].text.replace(" (published)", "").split())
+        lines.append(f"% {label}")
         for heading, cell in zip(grid.headings[1:], row.cells[1:], strict=True):
             if cell.numbers:
-                name = _free(spelled(label) + spelled(heading.text), taken)
+                name = _free(spelled(label) + spelled(heading.text), cell, taken)
                 lines += _of_cell(name, cell)
     return "\n".join(lines)
 
@@ -38,17 +42,34 @@ def _of_cell(name: str, cell: Cell) -> Iterator[str]:
 
 
 def spelled(text: str) -> str:
-    """Words joined by capitals, digits as words: `gamma 1.5` is `GammaOnePointFive`."""
-    parts = _PART.findall(text)
-    words = (
-        _DIGITS[int(part)] if part.isdigit() else "Point" if part == "." else part.capitalize()
-        for part in parts
-    )
-    return "".join(words)
+    """Words joined by capitals, digits and letters of other alphabets as words: `gamma 1.5` and
+    its symbol with `1.5` are `GammaOnePointFive`."""
+    return "".join(map(_word, _PART.findall(text)))
 
 
-def _free(name: str, taken: set[str]) -> str:
-    tried = (name, *(name + letter for letter in ascii_uppercase[1:]))
-    found = next(one for one in tried if one not in taken)
-    taken.add(found)
-    return found
+def _word(part: str) -> str:
+    if part.isdecimal():
+        return _DIGITS[int(part)]
+    if part in _SIGNS:
+        return _SIGNS[part]
+    if part.isascii():
+        return part.capitalize()
+    plain = unicodedata.normalize("NFKD", part).encode("ascii", "ignore").decode()
+    named = re.sub(r"[^A-Z ]", "", unicodedata.name(part, "LETTER")).split()
+    return plain.capitalize() or named[-1].capitalize()
+
+
+def _free(name: str, cell: Cell, taken: set[str]) -> str:
+    """The name, or the first of its likes, by which no macro of the cell is one that is taken."""
+    for number in count():
+        tried = name + ("" if number == 0 else _letters(number))
+        names = {tried, *(tried + spelled(figure) for figure in cell.numbers)}
+        if not names & taken:
+            taken |= names
+            return tried
+    raise AssertionError("numbers do not end")
+
+
+def _letters(number: int) -> str:
+    """1 is B, 25 is Z, 26 is BA."""
+    return (_letters(number // 26) if number > 25 else "") + ascii_uppercase[number % 26]

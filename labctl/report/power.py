@@ -36,7 +36,7 @@ class Known:
 
     @property
     def spread(self) -> str:
-        return f"sd {self.sd:.2f}{self.unit}, n={self.n}"
+        return f"sd {self.sd:.2g}{self.unit}, n={self.n}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class Power:
     def footnote(self) -> str:
         return (
             f"the smallest difference from a bound that is shown with probability {POWER:g}, by a "
-            f"two-sided t test at {LEVEL:g}; sd: of values, or of differences paired by seed"
+            f"two-sided t test at {LEVEL:g}; sd: of values, or of differences paired by seed; "
+            "claims that are judged together ask for more (Holm)"
         )
 
     def plain(self) -> dict[str, Any]:
@@ -89,4 +90,5 @@ def _known(rows: Rows, recipe: Recipe) -> Iterator[Known]:
         (part,) = found.parts
         (*others, sample) = part.estimate.samples
         if not others and sample.sd:
-            yield Known(found.claim, sample.sd, sample.n, part.unit)
+            unit = " points" if part.unit == " %" else part.unit
+            yield Known(found.claim, sample.sd, sample.n, unit)

@@ -54,6 +54,6 @@ def storage(path: Path) -> Iterator[None]:
     except OSError as error:
         raise EnvironmentProblem(
             f"cannot write {path}: {error.strerror or error}",
-            hint="free some space or make the folder writable, then `labctl resume`; "
-            "LABCTL_RUNS=FOLDER keeps runs elsewhere. Nothing that was finished is touched.",
+            hint="free some space, make the folder writable, or name another place (for runs "
+            "LABCTL_RUNS=FOLDER, then `labctl resume`). Nothing that was finished is touched.",
         ) from error

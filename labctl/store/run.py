@@ -142,7 +142,8 @@ class Run:
 
     def measured(self, measurement: str) -> dict[str, float]:
         """What a measurement found; empty if it was not taken."""
-        return self._json(f"measurements/{measurement}/values.json")
+        values = self._json(f"measurements/{measurement}/values.json")
+        return {name: float(value) for name, value in values.items()}
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -34,10 +34,11 @@ def export(run: Run, predictor: Predictor, path: Path) -> None:
         EnvironmentProblem: a library is missing.
         RunError: the model does something that the format cannot say.
     """
-    if path.suffix not in FORMATS:
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
         known = " or ".join(FORMATS)
         raise UsageError(f"no format for {path.name!r}", hint=f"a name that ends in {known}")
-    write = FORMATS[path.suffix]
+    write = FORMATS[suffix]
     write_atomic(path, lambda file: file.write(write(run, predictor)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
 
@@ -54,4 +55,6 @@ def take_measurements(
         values: dict[str, float] = measurement.card.run(measurement.config, context)
         named = {f"{part.name}/{name}": value for name, value in values.items()}
         journal.metrics(plan.work.steps, named, measurement=part.name)
-        write_json(folder / "values.json", values)
+        # JSON has no number for a correlation of what does not vary.
+        told = {name: v if math.isfinite(v) else repr(v) for name, v in values.items()}
+        write_json(folder / "values.json", told)

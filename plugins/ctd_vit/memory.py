@@ -9,7 +9,8 @@ from torch import Tensor
 from .saliency import no_autocast
 
 LOT = 1e-6
-"""The most that chance adds to a score; an image's scores sum to 1."""
+"""The most that chance adds to a score; an image's scores sum to about 1."""
+TINY = 1e-30
 
 
 class SaliencyMemory:
@@ -29,7 +30,7 @@ class SaliencyMemory:
         self.grid, self.momentum = grid, momentum
         rows, columns = grid
         uniform = 1 / (rows * columns)
-        self.scores = torch.full((images, *grid), uniform, dtype=torch.float16, device=device)
+        self.scores = torch.full((images, *grid), uniform, device=device)
 
     @torch.no_grad()
     def write(self, index: Tensor, geometry: Tensor | None, scores: Tensor) -> None:
@@ -42,21 +43,24 @@ class SaliencyMemory:
             scores: (B, rows * columns) of the augmented images, at least 0; only their ratios
                 within an image count.
         """
-        shares = scores.float() / scores.float().sum(1, keepdim=True).clamp_min(1e-30)
-        fresh = shares.view(-1, *self.grid)
-        old = self.scores[index].float()
-        weight: float | Tensor = 1 - self.momentum
+        found = scores.float().view(-1, *self.grid)
+        inside, covered = torch.ones_like(found), torch.ones_like(found)
+        if geometry is not None:
+            inside = _moved(inside, geometry.float())
+        # Of what is seen of the image the mean is that of patches never scored.
+        mean = (found * inside).sum((1, 2), keepdim=True) / inside.sum((1, 2), keepdim=True)
+        fresh = found * inside / (mean * found[0].numel()).clamp_min(TINY)
         if geometry is not None:
             back = _inverse(geometry.float())
-            weight = weight * _moved(torch.ones_like(fresh), back)
-            fresh = _moved(fresh, back)
-        new = old + weight * (fresh - old)
-        self.scores.index_copy_(0, index, new.to(self.scores.dtype))
+            covered = _moved(inside, back)
+            fresh = _moved(fresh, back) / covered.clamp_min(TINY)
+        old = self.scores[index]
+        self.scores.index_copy_(0, index, old + (1 - self.momentum) * covered * (fresh - old))
 
     @torch.no_grad()
     def read(self, index: Tensor, geometry: Tensor | None) -> Tensor:
         """float32 (B, rows * columns): the scores of augmented images; arguments as of `write`."""
-        found = self.scores[index].float()
+        found = self.scores[index]
         lots = LOT * torch.rand_like(found)
         if geometry is not None:
             found = _moved(found, geometry.float())
@@ -64,10 +68,10 @@ class SaliencyMemory:
 
 
 def _moved(fields: Tensor, matrix: Tensor) -> Tensor:
-    """Fields (B, rows, columns) through normalised maps (B, 2, 3): the nearest cell, 0 outside."""
+    """Fields (B, rows, columns) through normalised maps (B, 2, 3): between cells, 0 outside."""
     with no_autocast(fields.device):
         places = F.affine_grid(matrix, [len(fields), 1, *fields.shape[1:]], align_corners=False)
-        sampled = F.grid_sample(fields[:, None], places, mode="nearest", align_corners=False)
+        sampled = F.grid_sample(fields[:, None], places, mode="bilinear", align_corners=False)
     return sampled[:, 0]
 
 

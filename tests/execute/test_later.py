@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,26 @@ def test_unfinished_runs_and_those_of_others_are_refused(
     run.end_path.unlink()
     with pytest.raises(RunError, match="is LOST; only a finished run"):
         jobs(lab.project, [run], {"attention_maps": []})
+
+
+def test_a_figure_that_is_no_number_is_kept_and_the_run_stays_done(
+    trained: tuple[Any, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A correlation of what does not vary, say."""
+    lab, run = trained
+    maps = importlib.import_module("labctl_plugins.ctd_vit.maps")
+    monkeypatch.setattr(maps, "attention_maps", lambda config, context: {"r": math.nan, "n": 3.0})
+    carry_out_inline(lab.project, lab.registry, jobs(lab.project, [run], {"attention_maps": []}))
+    again = Run(run.folder)
+    found = again.measured("attention_maps")
+    assert again.status is Status.DONE and found["n"] == 3.0 and math.isnan(found["r"])
+    assert math.isnan(again.journal.last["attention_maps/r"])
+
+
+def test_a_field_is_given_once(trained: tuple[Any, Run]) -> None:
+    lab, run = trained
+    with pytest.raises(UsageError, match="images is given twice"):
+        jobs(lab.project, [run], {"attention_maps": ["images=8", "images=9"]})
 
 
 @pytest.mark.slow

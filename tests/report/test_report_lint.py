@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from labctl.plan.plan import Part
+
 TABLE = """
 rows: [{recipe: base}, {recipe: ctd}]
 columns: [{kind: metric, metric: test/acc}, {kind: flops}, {kind: parameters}, {kind: tokens}]
@@ -72,6 +74,17 @@ def test_validation_parts_are_compared(two: Any) -> None:
     two.run("base", 0)
     two.run("ctd", 0)
     assert mixtures(two) == ["mixed validation parts of digits: 0 (base); 100 (ctd)"]
+
+
+def test_settings_of_measurements_are_compared(two: Any) -> None:
+    """Seeds that were measured on other numbers of images have no common mean."""
+    two.recipe("base", seeds="[0, 1]")
+    for seed, images in ((0, 8), (1, 16)):
+        run = two.run("base", seed)
+        part = Part(name="maps", plugin="toy", config={"images": images})
+        run.create(run.plan.model_copy(update={"measures": (part,)}), {})
+    two.run("ctd", 0)
+    assert "mixed settings of maps: images=8 (base); images=16 (base)" in mixtures(two)
 
 
 def test_seeds_of_a_row_that_executed_other_flops_are_noted(two: Any) -> None:

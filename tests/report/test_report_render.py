@@ -143,7 +143,7 @@ def test_terminal_keeps_words_whole_where_they_fit(monkeypatch: pytest.MonkeyPat
 def test_macros_name_every_figure_in_letters(grid: Grid) -> None:
     text = render(grid, "macros")
     defined = re.findall(r"^\\newcommand\{\\([A-Za-z]+)\}\{(.*)\}$", text, re.MULTILINE)
-    assert len(defined) == len(text.splitlines()) - 1
+    assert len(defined) == sum(not line.startswith("% ") for line in text.splitlines())
     found = dict(defined)
     assert len(found) == len(defined), "no name twice"
     accuracy = grid.rows[0].cells[1]
@@ -157,12 +157,34 @@ def test_macros_tell_rows_of_one_name_apart() -> None:
     rows = tuple(GridRow(pair, {"recipe": "r"}) for pair in cells)
     twins = Grid("t", "T", (Heading("", False), Heading("Acc (%)")), rows)
     lines = render(twins, "macros").splitlines()
-    assert lines[1:] == [
+    assert lines == [
+        "% T",
+        "% a 1.5",
         r"\newcommand{\AOnePointFiveAcc}{1}",
         r"\newcommand{\AOnePointFiveAccMean}{1}",
+        "% a-1.5",
         r"\newcommand{\AOnePointFiveAccB}{1}",
         r"\newcommand{\AOnePointFiveAccBMean}{1}",
     ]
+
+
+def macro_names(labels: list[str], heads: list[str]) -> list[str]:
+    cells = [(Cell(label), *(Cell("1", {"mean": 1.0}) for _ in heads)) for label in labels]
+    rows = tuple(GridRow(row, {"recipe": "r"}) for row in cells)
+    wide = Grid("t", "line one\nline two", (Heading("", False), *map(Heading, heads)), rows)
+    text = render(wide, "macros")
+    assert all(line.startswith(("%", r"\newcommand{")) for line in text.splitlines())
+    return re.findall(r"^\\newcommand\{\\([A-Za-z]+)\}", text, re.MULTILINE)
+
+
+def test_macros_of_any_labels_have_names_of_their_own() -> None:
+    """As many rows of one name as one likes; a column that is called like a figure of another."""
+    names = macro_names(["x"] * 60, ["Acc", "Acc mean"])
+    assert len(names) == len(set(names)) == 60 * 4
+    names = macro_names(["\u03b2", "\u03b3", "Gr\u00f6\u00dfe", "lr -1", "lr 1"], ["Acc"])
+    assert [name for name in names if not name.endswith("Mean")] == [
+        "BetaAcc", "GammaAcc", "GrOSEAcc", "LrMinusOneAcc", "LrOneAcc",
+    ]  # fmt: skip
 
 
 def test_csv_has_the_cells_and_the_raw_figures(grid: Grid) -> None:

@@ -56,6 +56,10 @@ def schedules(rows: Sequence[tuple[str, Row]], name: str) -> Plot | None:
     if not moving:
         return None
 
+    results = [result for _, row in rows for result in row.results.values()]
+    # A window of training that a curve has a point for lies before it.
+    structural = {knob for result in results for knob in result.work.get("ladders", {})}
+
     def paint(figure: Figure) -> None:
         panels = figure.subplots(len(moving), 1, sharex=True, squeeze=False)[:, 0]
         for axes, knob in zip(panels, moving, strict=True):
@@ -64,6 +68,7 @@ def schedules(rows: Sequence[tuple[str, Row]], name: str) -> Plot | None:
                     axes.plot(
                         *zip(*course, strict=True), dash(place), color=color(place),
                         linewidth=1.4, label=label,
+                        drawstyle="steps-pre" if knob in structural else "default",
                     )  # fmt: skip
             axes.set_ylabel(knob)
         panels[-1].set_xlabel("epochs")

@@ -74,7 +74,7 @@ def test_patches_are_where_augmentation_put_them(
         image = picture[:, ::-1]
     else:
         image = image.copy()
-        image[:, 1:] = picture[:, :-1]
+        image[:, 1:] = picture[:, :-1] / picture[:, :-1].mean() / CELLS
     expected = image
     if shown is FLIP:
         expected = image[:, ::-1]
@@ -107,3 +107,40 @@ def test_an_image_without_any_saliency_is_no_division_by_zero(memory: Callable[.
     kept = memory()
     kept.write(torch.tensor([0]), None, torch.zeros(1, CELLS))
     assert kept.read(torch.tensor([0]), None).max() <= 1e-6
+
+
+def test_a_shift_by_half_a_patch_takes_from_both_neighbours(memory: Callable[..., Any]) -> None:
+    kept, found = memory(), scores(1)
+    half = geometry([[1.0, 0.0, 1 / 6], [0.0, 1.0, 0.0]])
+    kept.write(torch.tensor([0]), None, found)
+    back = kept.read(torch.tensor([0]), half).view(GRID)
+    image = found.view(GRID)
+    torch.testing.assert_close(
+        back[:, :-1], (image[:, 1:] + image[:, :-1]) / 2, rtol=1e-4, atol=2e-6
+    )
+
+
+def test_saliency_of_what_lies_outside_of_the_image_plays_no_part(
+    memory: Callable[..., Any],
+) -> None:
+    """A patch of padding that the loss hangs on must not make the image's own look like nothing."""
+    kept, other = memory(), memory()
+    found = scores(1).view(1, *GRID) + 0.01
+    loud = found.clone()
+    loud[:, :, -1] = 100.0  # comes from the right of the image
+    for one, given in ((kept, found), (other, loud)):
+        one.write(torch.tensor([0]), ONE_RIGHT, given.flatten(1))
+    torch.testing.assert_close(kept.scores, other.scores, rtol=1e-3, atol=1e-7)
+    seen, unseen = kept.scores[0, :, 1:], kept.scores[0, :, 0]
+    assert seen.mean().item() == pytest.approx(1 / CELLS, rel=1e-5)
+    torch.testing.assert_close(unseen, torch.full_like(unseen, 1 / CELLS))
+
+
+def test_a_long_memory_arrives(memory: Callable[..., Any]) -> None:
+    """Half precision would stand still at 0.8 of the value."""
+    kept = memory(momentum=0.999)
+    found = torch.zeros(1, CELLS)
+    found[0, :8] = 1.0
+    for _ in range(12_000):
+        kept.write(torch.tensor([0]), None, found)
+    assert kept.scores[0].flatten()[0].item() == pytest.approx(1 / 8, rel=1e-3)
