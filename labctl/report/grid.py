@@ -61,6 +61,8 @@ class Grid:
     remarks: tuple[str, ...] = ()
     """What holds for the whole table."""
     plots: tuple[Plot, ...] = ()
+    claims: tuple[Mapping[str, Any], ...] = ()
+    """Verdicts on what is claimed of whole sweeps, as JSON."""
 
     @cached_property
     def notes(self) -> tuple[str, ...]:

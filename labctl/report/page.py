@@ -101,11 +101,13 @@ def sort_value(cell: Cell) -> str:
 
 
 def _claims(grid: Grid) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Every claim, with its place and the label of its row."""
+    """Every claim, with its place and the label of its row; those on whole sweeps last."""
     for number, row in enumerate(grid.rows, 1):
         for cell in row.cells:
             for place, claim in enumerate(cell.claims, 1):
                 yield f"{number}-{place}", row.cells[0].text, claim
+    for place, claim in enumerate(grid.claims, 1):
+        yield f"sweep-{place}", "all values", claim
 
 
 def _notes(grid: Grid) -> Iterator[tuple[int, str]]:

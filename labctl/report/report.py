@@ -87,6 +87,7 @@ def report(
             *_mixtures(compared),
         ),
         plots=tuple(_plots(file, named, sweeps, label)) if wanted else (),
+        claims=tuple(verdict.plain() for verdict in of_sweeps),
     )
 
 

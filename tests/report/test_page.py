@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from labctl.report.bundle import read_bundle
-from labctl.report.grid import Cell, Grid, GridRow, Heading
+from labctl.report.grid import Cell, Grid
 from labctl.report.page import page, sort_value
 from labctl.report.report import report
 
@@ -50,7 +50,7 @@ class Parts(HTMLParser):
         self.scripts += tag == "script"
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        self.text += f"{data} "
 
 
 @pytest.fixture
@@ -126,10 +126,27 @@ def test_the_same_runs_give_the_same_page(grid: Grid, text: str) -> None:
     assert page(grid, COMMAND) == text
 
 
-def test_a_table_without_runs_says_so() -> None:
-    row = GridRow((Cell("x"), Cell("missing")), {"recipe": "r"})
-    empty = Grid("t", "T", (Heading("", False), Heading("h")), (row,))
-    assert "There is no finished run behind this table yet." in page(empty, COMMAND)
+def test_a_row_without_a_result_leads_to_why(lab: Any) -> None:
+    lab.recipe("base", seeds="[0]")
+    lab.run("base", 0, status="DIVERGED", message="loss is nan")
+    lab.table("rows: [{recipe: base}]\ncolumns: [{kind: metric, metric: test/acc}]\n")
+    text = page(report(lab.project, lab.registry, "main"), COMMAND)
+    below = text[text.index('id="row-1"') :]
+    assert "diverged: seed 0 (loss is nan)" in below
+    assert "row-1" in {address[1:] for address in Parts(text).addresses}
+
+
+def test_what_is_claimed_of_a_sweep_is_among_the_claims(lab: Any) -> None:
+    lab.recipe("base")
+    lab.sweep(
+        "recipe: base\naxes: {width: '2,4'}\nseeds: [0, 1]\nclaims: {edge: {stable_from: 4}}\n",
+        "width",
+    )
+    for width in (2, 4):
+        for seed in (0, 1):
+            lab.run("base", seed, point=[f"model.width={width}"])
+    said = " ".join(Parts(page(lab.report("width"), COMMAND)).text.split())
+    assert "Claims Row Claim Verdict Measured Claimed Source all values edge" in said
 
 
 @pytest.mark.parametrize(
