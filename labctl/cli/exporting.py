@@ -29,10 +29,11 @@ def export(
     It computes in float32, whatever precision it was trained and evaluated in. In Python,
     `labctl.load_model(RUN)` gives the model itself.
     """
+    from labctl.store.run import find_run
     from labctl.train.export import export as write
-    from labctl.train.predictor import load_model, one_run
+    from labctl.train.predictor import load_model
 
     project, _ = open_project()
-    run = one_run(project, name)
+    run = find_run(project, name)
     write(run, load_model(run, project=project.root), out)
     typer.echo(f"wrote {out}: {run.plan.name}, {out.stat().st_size / 2**20:.1f} MiB")

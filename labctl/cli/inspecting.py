@@ -14,9 +14,7 @@ from .session import AsJson, Preset, RecipeName, RunName, _recipe_names, open_pr
 
 if TYPE_CHECKING:
     from labctl.plan.plan import Plan
-    from labctl.recipe.recipe import Recipe
     from labctl.registry.registry import Registry
-    from labctl.report.power import Power
     from labctl.store.run import Run
 
 _CARDS = {
@@ -120,7 +118,11 @@ def plan(
     recipe = load(project, registry, name, preset, tuple(overrides or ()))
     made = plans(recipe)
     costs = _costs(project, registry, made[0]) if cost else None
-    shown = _power(project, registry, recipe) if power else None
+    shown = None
+    if power:
+        from labctl.report.power import power_of
+
+        shown = power_of(project, registry, recipe)
     if as_json:
         print_json(
             {"plans": [p.model_dump(mode="json", by_alias=True) for p in made],
@@ -135,12 +137,6 @@ def plan(
         print_cost(costs)
     if shown is not None:
         print_power(shown)
-
-
-def _power(project: Project, registry: Registry, recipe: Recipe) -> Power:
-    from labctl.report.power import power_of
-
-    return power_of(project, registry, recipe)
 
 
 def _costs(project: Project, registry: Registry, made: Plan) -> dict[str, Any]:

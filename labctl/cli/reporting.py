@@ -70,7 +70,6 @@ def report(
         raise UsageError(f"no format {chosen!r}", hint=f"there are: {', '.join(FORMATS)}")
     wanted = None if figures is None and html is None else True
     grid = make(project, registry, table or "main", preset, tuple(bundles or ()), plots=wanted)
-    text = render(grid, chosen)
     if html is not None:
         from labctl.report.page import page
 
@@ -81,9 +80,9 @@ def report(
         write_text(place, page(grid, shlex.join(words)))
         typer.echo(f"wrote {place}")
     elif out is None:
-        typer.echo(text)
+        typer.echo(render(grid, chosen))
     else:
-        write_text(out, text + "\n")
+        write_text(out, render(grid, chosen) + "\n")
         typer.echo(f"wrote {out}")
     if figures and not grid.plots:
         typer.echo("nothing to draw yet", err=True)

@@ -128,7 +128,7 @@ def _joined(project: Project, recipe: Recipe) -> list[Plan]:
 
     further = recipe.document.further_seeds
     found = plans(recipe, further) if further else ()
-    return [plan for plan in found if run_of(project, plan).journal.attempts]
+    return [plan for plan in found if run_of(project, plan).is_begun]
 
 
 def _grown(
@@ -226,19 +226,16 @@ def rerun(name: RunName, yes: Yes = False) -> None:
     from labctl.execute.display import display_for
     from labctl.execute.supervisor import Options, Supervisor
     from labctl.registry.registry import Registry
-    from labctl.store.run import find_runs
+    from labctl.store.run import find_run
 
     project, _ = open_project()
-    found = find_runs(project, name)
-    if len(found) != 1:
-        names = ", ".join(repr(r.plan.name) for r in found)
-        raise UsageError(f"{name!r} means {len(found)} runs", hint=f"name one: {names}")
-    again, job = prepare(project, found[0])
+    found = find_run(project, name)
+    again, job = prepare(project, found)
     console = Console(emoji=False)
-    stored = Registry(found[0].source_path, is_quiet=True)
-    options = Options(yes=yes, track=False, threads=threads_of(found[0]))
+    stored = Registry(found.source_path, is_quiet=True)
+    options = Options(yes=yes, track=False, threads=threads_of(found))
     Supervisor(again, stored, display_for(console), options).carry_out([job])
-    console.print(compare(again, found[0], job.plan), highlight=False)
+    console.print(compare(again, found, job.plan), highlight=False)
 
 
 def measure(

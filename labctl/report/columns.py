@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labctl.errors import did_you_mean
 from labctl.recipe.derived import DERIVED
@@ -129,7 +129,7 @@ class Columns:
                 )
             else:
                 cells.append(_seeds(row, column.quantity, digits, seconds, f" {unit}"))
-        return cells
+        return [replace(cell, unit=" s") for cell in cells]
 
     def _speedup(self, row: Row) -> Cell:
         assert self.baseline is not None, "checked when the table was read"

@@ -26,6 +26,8 @@ class Cell:
     """Footnotes."""
     claims: tuple[Mapping[str, Any], ...] = ()
     """Verdicts, as JSON."""
+    unit: str = ""
+    """Of raw figures, with a space before it, where the heading does not say it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,15 +61,16 @@ def _word(part: str) -> str:
 
 def _free(name: str, cell: Cell, taken: set[str]) -> str:
     """The name, or the first of its likes, by which no macro of the cell is one that is taken."""
-    for number in count():
-        tried = name + ("" if number == 0 else _letters(number))
-        names = {tried, *(tried + spelled(figure) for figure in cell.numbers)}
-        if not names & taken:
-            taken |= names
-            return tried
-    raise AssertionError("numbers do not end")
+
+    def names(tried: str) -> set[str]:
+        return {tried, *(tried + spelled(figure) for figure in cell.numbers)}
+
+    likes = (name + _letters(number) for number in count())
+    found = next(tried for tried in likes if not names(tried) & taken)
+    taken |= names(found)
+    return found
 
 
 def _letters(number: int) -> str:
-    """1 is B, 25 is Z, 26 is BA."""
-    return (_letters(number // 26) if number > 25 else "") + ascii_uppercase[number % 26]
+    """0 is nothing, 1 is B, 25 is Z, 26 is BA."""
+    return _letters(number // 26) + ascii_uppercase[number % 26] if number else ""

@@ -89,7 +89,6 @@ def page(grid: Grid, command: str) -> str:
         whole=_whole,
         verdict=_verdict,
         svg=inline,
-        uri=_uri,
         plot_files=_plot_files,
     )
 
@@ -142,7 +141,7 @@ def _runs(row: GridRow) -> Iterator[Shown]:
 
 
 def _of_seed(cell: Cell, seed: int) -> str:
-    return f"{cell.seeds[seed]:.6g}" if seed in cell.seeds else ""
+    return f"{cell.seeds[seed]:.6g}{cell.unit}" if seed in cell.seeds else ""
 
 
 def _pictures(row: GridRow, seed: int) -> Iterator[tuple[str, str]]:

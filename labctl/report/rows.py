@@ -251,7 +251,7 @@ class Rows:
         """Seeds of a recipe that grows that have joined the first ones."""
         seeds = recipe.document.further_seeds
         found = plans(recipe, seeds) if seeds else ()
-        joined = (plan for plan in found if (run := self._run_with(plan)) and run.journal.attempts)
+        joined = (plan for plan in found if (run := self._run_with(plan)) and run.is_begun)
         return {plan.work.seed: plan for plan in joined}
 
     def _run_with(self, plan: Plan) -> Run | None:

@@ -109,6 +109,11 @@ class Run:
         return Status.LOST if segments(self.folder) else Status.PENDING
 
     @property
+    def is_begun(self) -> bool:
+        """Whether a worker has taken it up, whatever became of that."""
+        return self.status is not Status.PENDING
+
+    @property
     def end(self) -> dict[str, Any] | None:
         """What the worker wrote last: status, step, message; None if it has not ended."""
         try:
@@ -218,3 +223,16 @@ def find_runs(project: Project, text: str) -> list[Run]:
     if found := called(text, runs):
         return found
     raise UsageError(f"no run {text!r}", hint=did_you_mean(text, known(runs)))
+
+
+def find_run(project: Project, text: str) -> Run:
+    """The one run that `text` means.
+
+    Raises:
+        UsageError: there is none, or there are several.
+    """
+    found = find_runs(project, text)
+    if len(found) > 1:
+        names = ", ".join(repr(run.plan.name) for run in found)
+        raise UsageError(f"{text!r} means {len(found)} runs", hint=f"name one: {names}")
+    return found[0]

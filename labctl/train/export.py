@@ -8,6 +8,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,11 @@ def _safetensors(run: Run, predictor: Predictor) -> bytes:
 
 
 def _onnx(run: Run, predictor: Predictor) -> bytes:
-    try:
-        import onnx
-        import onnxscript  # noqa: F401 - torch's exporter needs it
-    except ImportError as error:
-        raise EnvironmentProblem(f"{error.name} is not installed", hint=MISSING) from None
+    for library in ("onnx", "onnxscript"):
+        if find_spec(library) is None:
+            raise EnvironmentProblem(f"{library} is not installed", hint=MISSING)
+    import onnx
+
     batch = torch.export.Dim("batch")
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

@@ -13,7 +13,7 @@ from labctl.errors import RunError
 from labctl.project import Project
 from labctl.registry.card import DataSpec, Places
 from labctl.registry.registry import Registry
-from labctl.store.run import Run, find_runs
+from labctl.store.run import Run, find_run
 
 from .assembly import Assembly
 from .learner import forward
@@ -57,10 +57,10 @@ def load_model(
         project: where names are looked up; the working folder if not given.
 
     Raises:
-        UsageError: no such run.
-        RunError: several runs of that name, or one without weights.
+        UsageError: no such run, or several.
+        RunError: one without weights.
     """
-    found = run if isinstance(run, Run) else one_run(Project.at(project), str(run))
+    found = run if isinstance(run, Run) else find_run(Project.at(project), str(run))
     weights = found.weights_path
     if not weights.exists():
         raise RunError(
@@ -76,17 +76,3 @@ def load_model(
     board = assembly.board(target, torch.float32)
     knobs = board.for_evaluation(found.plan.work.steps - 1)
     return Predictor(model, assembly.spec, knobs).to(target)
-
-
-def one_run(project: Project, text: str) -> Run:
-    """The run that `text` means.
-
-    Raises:
-        UsageError: there is none.
-        RunError: there are several.
-    """
-    found = find_runs(project, text)
-    if len(found) > 1:
-        names = ", ".join(project.shown(run.folder) for run in found[:3])
-        raise RunError(f"{text} is {len(found)} runs: {names}, ...", hint=f"one: {text}/seed=N")
-    return found[0]

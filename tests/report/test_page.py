@@ -110,6 +110,13 @@ def test_every_run_has_its_plan_code_environment_and_journal(text: str, tmp_path
     assert (result.recipe, result.seed, result.metrics["test/acc"]) == ("base", 0, 0.6)
 
 
+def test_values_of_seeds_have_their_units(text: str) -> None:
+    """44 steps an epoch, four epochs, of 0.01 and 0.004 s."""
+    steps = 4 * 22
+    for seconds in (steps * 0.01, steps * 0.004):
+        assert f"{seconds:.6g} s</td>" in text and f"seed 0: {seconds:.6g} s" in text
+
+
 def test_pictures_of_measurements_are_those_of_one_seed(text: str) -> None:
     pictures = [a for a in Parts(text).addresses if a.startswith("data:image/png")]
     contents = [base64.b64decode(address.partition(",")[2]) for address in pictures]

@@ -62,9 +62,9 @@ def test_a_run_is_found_by_name_or_folder(trained: tuple[Any, Run]) -> None:
 def test_one_of_several_runs_must_be_named(trained: tuple[Any, Run]) -> None:
     lab, _ = trained
     lab.train_here("tiny", "seeds=[4]", *SHORT)
-    with pytest.raises(RunError, match="tiny is 2 runs") as caught:
+    with pytest.raises(UsageError, match="'tiny' means 2 runs") as caught:
         load_model("tiny", project=lab.root)
-    assert "tiny/seed=N" in str(caught.value)
+    assert "seed=3" in str(caught.value) and "seed=4" in str(caught.value)
 
 
 def test_a_run_without_weights_says_so(trained: tuple[Any, Run]) -> None:

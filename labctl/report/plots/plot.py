@@ -84,8 +84,6 @@ def drawn(
         numbers: its lines.
     """
     import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
     png, svg, table = io.BytesIO(), io.StringIO(), io.StringIO()

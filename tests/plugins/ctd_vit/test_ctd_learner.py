@@ -281,3 +281,31 @@ def test_ranking_one_image_in_three_costs_a_third(
     assert exact > 0
     assert flops(partial(build_ema, refresh=3), 0.0) - plain == exact // 3
     assert flops(partial(build_ema, refresh=1), 0.35) == flops(build, 0.35)
+
+
+def test_reuse_costs_what_the_readme_says_at_the_paper_s_size(
+    ctd: Modules, ctd_config: Make, cifar100: DataSpec, build_ema: Build
+) -> None:
+    """In shares of a step that drops nothing; and the memory's size."""
+
+    def learner(refresh: int) -> Any:
+        with torch.device("meta"):
+            model = ctd("model").CtdVit(ctd_config(saliency="gradient"), cifar100).train()
+        return build_ema(parts(model), refresh=refresh)
+
+    def flops(step: Callable[..., Any]) -> int:
+        given = Batch(
+            torch.empty(8, 3, 32, 32, device="meta"),
+            torch.zeros(8, dtype=torch.int64, device="meta"),
+            torch.zeros(8, dtype=torch.int64, device="meta"),
+        )
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            step(given, knobs(0.0))
+        return int(counter.get_total_flops())
+
+    with torch.device("meta"):
+        plain = flops(Backprop(parts(ctd("model").CtdVit(ctd_config(), cifar100).train())).step)
+    assert round(100 * (flops(learner(8).step) / plain - 1), 1) == 5.7
+    assert round(100 * (flops(learner(1).step) / plain - 1)) == 45
+    held = learner(8).state_dict()["saliency"]
+    assert held.nelement() * held.element_size() == 12_800_000
