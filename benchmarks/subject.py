@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from labctl.data.examples import Images
 from labctl.errors import UsageError
 from labctl.execute.worker import device_facts
-from labctl.plan.derive import plans
-from labctl.plan.plan import Plan
+from labctl.plans.derive import plans
+from labctl.plans.plan import Plan
 from labctl.project import Project
 from labctl.recipe.recipe import load
 from labctl.registry.card import Places

@@ -23,8 +23,8 @@ from hypothesis import settings
 from labctl.errors import RecipeError
 from labctl.execute.inline import carry_out_inline
 from labctl.execute.job import Job
-from labctl.plan.derive import plans
-from labctl.plan.plan import Plan
+from labctl.plans.derive import plans
+from labctl.plans.plan import Plan
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
 from labctl.registry.registry import Registry

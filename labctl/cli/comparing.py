@@ -33,8 +33,8 @@ def compare(
     Results of several seeds are means, their difference is paired by seed. Of runs that kept their
     losses, the first step at which these part is said.
     """
-    from labctl.report.contrast import compare as held_against
-    from labctl.report.side import side
+    from labctl.reports.contrast import compare as held_against
+    from labctl.reports.side import side
 
     project, registry = open_project()
     ours, theirs = (side(project, registry, text) for text in (a, b))

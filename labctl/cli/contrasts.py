@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from labctl.report.contrast import (
+from labctl.reports.contrast import (
     Amount,
     Change,
     Code,
@@ -17,7 +17,7 @@ from labctl.report.contrast import (
     Parting,
     Point,
 )
-from labctl.report.quantity import difference_unit, is_percent
+from labctl.reports.quantity import difference_unit, is_percent
 
 from .pictures import console, flops_of, table_of, text_of
 

@@ -13,7 +13,7 @@ from labctl.project import Project
 from .session import AsJson, Preset, RecipeName, RunName, _recipe_names, open_project, print_json
 
 if TYPE_CHECKING:
-    from labctl.plan.plan import Plan
+    from labctl.plans.plan import Plan
     from labctl.registry.registry import Registry
     from labctl.store.run import Run
 
@@ -49,7 +49,7 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Check recipes and all their presets; every problem with its place."""
-    from labctl.plan.derive import plans
+    from labctl.plans.derive import plans
     from labctl.recipe.recipe import load
 
     project, registry = open_project()
@@ -110,7 +110,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what a recipe comes to: runs, schedules as realised, what is done."""
-    from labctl.plan.derive import plans
+    from labctl.plans.derive import plans
     from labctl.recipe.recipe import load
     from labctl.store.run import run_of
 
@@ -120,7 +120,7 @@ def plan(
     costs = _costs(project, registry, made[0]) if cost else None
     shown = None
     if power:
-        from labctl.report.power import power_of
+        from labctl.reports.power import power_of
 
         shown = power_of(project, registry, recipe)
     if as_json:
@@ -270,7 +270,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """State of runs, read from their folders."""
-    from labctl.plan.plan import settings_of
+    from labctl.plans.plan import settings_of
     from labctl.store.run import all_runs, find_runs
 
     project, _ = open_project()
@@ -312,7 +312,7 @@ def status(
 
 def _place(run: Run) -> tuple[str, list[str], int]:
     """In a list: seeds of the same work beside each other."""
-    from labctl.plan.plan import settings_of
+    from labctl.plans.plan import settings_of
 
     return run.plan.label, settings_of(run.plan.point), run.plan.work.seed
 

@@ -10,15 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 from labctl.execute.duration import lasting
-from labctl.plan.plan import Plan
-from labctl.plan.sketch import realised, sketches
+from labctl.plans.plan import Plan
+from labctl.plans.sketch import realised, sketches
 from labctl.project import Project
 from labctl.recipe.budget import Match
 from labctl.recipe.recipe import Recipe
 from labctl.store.run import Run, run_of
 
 if TYPE_CHECKING:
-    from labctl.report.power import Power
+    from labctl.reports.power import Power
 
 WIDTH = 120
 """Columns where there is no terminal to ask, as in a pipe."""

@@ -54,9 +54,9 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
 ) -> None:
     """Print a table of recipes/tables/: means over seeds, and what qualifies them."""
-    from labctl.report.plots.plot import write_plot
-    from labctl.report.render import render
-    from labctl.report.report import report as make
+    from labctl.reports.plots.plot import write_plot
+    from labctl.reports.render import render
+    from labctl.reports.report import report as make
     from labctl.store.atomic import write_text
 
     project, registry = open_project()
@@ -71,7 +71,7 @@ def report(
     wanted = None if figures is None and html is None else True
     grid = make(project, registry, table or "main", preset, tuple(bundles or ()), plots=wanted)
     if html is not None:
-        from labctl.report.page import page
+        from labctl.reports.page import page
 
         place = html if html.suffix.lower() == ".html" else html / "index.html"
         words = ["labctl", "report", "--table", table or "main"]
@@ -121,8 +121,8 @@ def check(
 
     A claim is expected to be REPRODUCED, one that is marked `known: refuted` to be REFUTED.
     """
-    from labctl.report.checked import check as judged
-    from labctl.report.listing import listing
+    from labctl.reports.checked import check as judged
+    from labctl.reports.listing import listing
 
     project, registry = open_project()
     found = judged(project, registry, tuple(names or ()), preset, tuple(bundles or ()))
@@ -147,7 +147,7 @@ def bundle(
     ],
 ) -> None:
     """Put finished runs into one small file, from which tables can be made."""
-    from labctl.report.bundle import write_bundle
+    from labctl.reports.bundle import write_bundle
     from labctl.store.run import find_runs
 
     project, _ = open_project()

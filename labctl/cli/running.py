@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from labctl.execute.job import Job
-    from labctl.plan.plan import Plan
+    from labctl.plans.plan import Plan
     from labctl.project import Project
     from labctl.recipe.recipe import Recipe
     from labctl.registry.registry import Registry
@@ -80,7 +80,7 @@ def run(
     from rich.console import Console
 
     from labctl.execute.job import Job
-    from labctl.plan.derive import plans
+    from labctl.plans.derive import plans
     from labctl.recipe.recipe import load
     from labctl.store.status import Status
 
@@ -88,7 +88,7 @@ def run(
     names = [text for text in recipes or [] if "=" not in text]
     overrides = tuple(text for text in recipes or [] if "=" in text)
     if table is not None:
-        from labctl.report.table import recipes_of
+        from labctl.reports.table import recipes_of
 
         names += [name for name in recipes_of(project, table) if name not in names]
     if not names:
@@ -123,7 +123,7 @@ def run(
 
 def _joined(project: Project, recipe: Recipe) -> list[Plan]:
     """Further seeds of a recipe that grows which were begun before."""
-    from labctl.plan.derive import plans
+    from labctl.plans.derive import plans
     from labctl.store.run import run_of
 
     further = recipe.document.further_seeds
@@ -139,8 +139,8 @@ def _grown(
     if not growing:
         return []
     from labctl.execute.job import Job
-    from labctl.plan.derive import plans
-    from labctl.report.growing import growth
+    from labctl.plans.derive import plans
+    from labctl.reports.growing import growth
 
     work = []
     for recipe in growing:

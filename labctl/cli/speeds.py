@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from labctl.measure.speed import COMPILED, Case, Speed
-from labctl.plan.plan import settings_of
+from labctl.plans.plan import settings_of
 
 from .pictures import console, rate_of, table_of, text_of
 

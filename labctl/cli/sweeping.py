@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from labctl.recipe.recipe import Recipe
     from labctl.registry.registry import Registry
     from labctl.store.status import Status
-    from labctl.sweep.jobs import Cell
-    from labctl.sweep.sweep import Sweep
+    from labctl.sweeps.jobs import Cell
+    from labctl.sweeps.sweep import Sweep
 
 
 def _sweep_names(incomplete: str) -> list[str]:
     from labctl.project import Project
-    from labctl.sweep.sweep import sweeps
+    from labctl.sweeps.sweep import sweeps
 
     return [name for name in sweeps(Project.at()) if name.startswith(incomplete)]
 
@@ -106,7 +106,7 @@ def sweep(
     from rich.console import Console
 
     from labctl.recipe.recipe import load
-    from labctl.sweep.sweep import load_sweep, parse_seeds, sweep_of_field, with_values
+    from labctl.sweeps.sweep import load_sweep, parse_seeds, sweep_of_field, with_values
 
     project, registry = open_project()
     names = names or []
@@ -187,7 +187,7 @@ def _grid(
 ) -> None:
     from labctl.execute.job import Outcome
     from labctl.store.status import ANSWERS, Status
-    from labctl.sweep.jobs import cells, due
+    from labctl.sweeps.jobs import cells, due
 
     points = found.points()
     table = cells(project, registry, found, points)
@@ -224,11 +224,11 @@ def _boundary(
     options: dict[str, Any],
 ) -> None:
     """Where runs stop being stable: probe after probe, each a sweep of its own."""
-    from labctl.report.rows import Rows
-    from labctl.report.sweeps import rows_of, trials_of
-    from labctl.sweep.bisection import most_trials
-    from labctl.sweep.boundary import boundary
-    from labctl.sweep.probe import Probe, with_range
+    from labctl.reports.rows import Rows
+    from labctl.reports.sweeps import rows_of, trials_of
+    from labctl.sweeps.bisection import most_trials
+    from labctl.sweeps.boundary import boundary
+    from labctl.sweeps.probe import Probe, with_range
 
     found = with_range(found, values or ())
     config = found.config.boundary
@@ -269,7 +269,7 @@ def _search(
     from functools import partial
 
     from labctl.store.status import ANSWERS, Status
-    from labctl.sweep.trials import Search
+    from labctl.sweeps.trials import Search
 
     if found.config.search is None:
         hint = "search: {trials: 30, objectives: [{metric: val/acc, goal: maximize}], space: {...}}"

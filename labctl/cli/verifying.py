@@ -85,8 +85,8 @@ def _recorded(project: Project, names: list[str], bundle: Path | None) -> list[R
         if not names:
             raise UsageError("no run named", hint="labctl verify RUN...; labctl status lists runs")
         return [recorded(run) for name in names for run in find_runs(project, name)]
-    from labctl.report.bundle import read_bundle
-    from labctl.report.entry import entries, recorded_of
+    from labctl.reports.bundle import read_bundle
+    from labctl.reports.entry import entries, recorded_of
 
     read = read_bundle(bundle, project.shown(bundle))
     chosen = [result for name in names for result in entries(read, name)]

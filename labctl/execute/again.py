@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import RunError
-from labctl.plan.key import NUMERICS
-from labctl.plan.plan import Plan
+from labctl.plans.key import NUMERICS
+from labctl.plans.plan import Plan
 from labctl.project import Project
 from labctl.store.run import Run, run_of
 from labctl.store.status import Status

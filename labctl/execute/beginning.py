@@ -14,7 +14,7 @@ import torch
 from pydantic import ValidationError
 
 from labctl.errors import EnvironmentProblem, LabctlError, PluginError
-from labctl.plan.plan import Plan
+from labctl.plans.plan import Plan
 from labctl.registry.card import Dataset, Places
 from labctl.registry.registry import Registry
 from labctl.store.atomic import write_json

@@ -15,8 +15,8 @@ from typing import Any, get_args
 
 from labctl.errors import EnvironmentProblem, LabctlError, RunError, UsageError, did_you_mean
 from labctl.measure.speed import COMPILED, Case, Matmul, Speed
-from labctl.plan.derive import plans
-from labctl.plan.plan import Plan, Rung
+from labctl.plans.derive import plans
+from labctl.plans.plan import Plan, Rung
 from labctl.project import Project
 from labctl.recipe.document import EngineName
 from labctl.recipe.recipe import Recipe

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from labctl.plan.plan import Plan
+from labctl.plans.plan import Plan
 from labctl.project import Project
 from labctl.registry.card import Places
 from labctl.registry.registry import Registry

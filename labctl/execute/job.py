@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.plan.plan import Plan
+from labctl.plans.plan import Plan
 from labctl.store.run import Run
 from labctl.store.status import Status
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from labctl.errors import PluginError, RecipeError, RunError, UsageError, did_you_mean
-from labctl.plan.plan import Part, Plan
+from labctl.plans.plan import Part, Plan
 from labctl.project import Project
 from labctl.recipe.check import Check
 from labctl.recipe.source import Mark, parse_value

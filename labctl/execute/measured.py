@@ -9,7 +9,7 @@ from typing import Any
 
 from labctl.errors import RunError
 from labctl.measure.speed import COMPILED, read_speed
-from labctl.plan.plan import Plan, Work
+from labctl.plans.plan import Plan, Work
 from labctl.project import Project
 from labctl.store.run import Run, all_runs
 

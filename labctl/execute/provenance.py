@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import labctl
-from labctl.plan.plan import Plan
+from labctl.plans.plan import Plan
 from labctl.registry.digest import TESTS
 from labctl.registry.registry import BUILTIN, Registry
 from labctl.store.atomic import storage, write_text

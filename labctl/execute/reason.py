@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from labctl.errors import LabctlError
-from labctl.plan.derive import plans
-from labctl.plan.plan import Plan, differences, settings_of
+from labctl.plans.derive import plans
+from labctl.plans.plan import Plan, differences, settings_of
 from labctl.project import Project
 from labctl.recipe.recipe import load
 from labctl.registry.digest import edited

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Protocol
 
 from labctl.errors import EnvironmentProblem
-from labctl.plan.plan import Plan
+from labctl.plans.plan import Plan
 from labctl.project import Project
 from labctl.registry.registry import Registry
 from labctl.store.run import Run, run_of

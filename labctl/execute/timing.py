@@ -23,7 +23,7 @@ from labctl.errors import LabctlError, RunError
 from labctl.measure.launches import kernel_launches, operators
 from labctl.measure.matmul import matmul_rate, wait
 from labctl.measure.speed import Launches, Matmul, Shares, Spread
-from labctl.plan.plan import Plan, Work
+from labctl.plans.plan import Plan, Work
 from labctl.registry.registry import Registry
 from labctl.store.atomic import write_json
 from labctl.store.journal import Journal

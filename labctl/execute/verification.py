@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import ClaimError, EnvironmentProblem, LabctlError, RunError, UsageError
-from labctl.plan.derive import key_of
-from labctl.plan.key import NUMERICS
-from labctl.plan.plan import Plan
+from labctl.plans.derive import key_of
+from labctl.plans.key import NUMERICS
+from labctl.plans.plan import Plan
 from labctl.project import Project
 from labctl.registry.digest import code_digest, edited
 from labctl.registry.registry import Registry

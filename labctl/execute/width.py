@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 import torch
 
-from labctl.plan.plan import Plan
+from labctl.plans.plan import Plan
 from labctl.train.training import Training
 
 Together = int | Literal["auto"]

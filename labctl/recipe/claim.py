@@ -1,7 +1,7 @@
 """What an author expects of results: the kinds of claims, and how a recipe writes them.
 
 What a claim names can be asked of it (`metrics`, `recipes`), so that one place checks that there is
-such a thing; `labctl.report` weighs claims against results.
+such a thing; `labctl.reports` weighs claims against results.
 """
 
 from __future__ import annotations

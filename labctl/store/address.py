@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from labctl.plan.plan import Plan
+from labctl.plans.plan import Plan
 
 T = TypeVar("T")
 

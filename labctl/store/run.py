@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from labctl.errors import RunError, UsageError, did_you_mean
-from labctl.plan.plan import Part, Plan
+from labctl.plans.plan import Part, Plan
 from labctl.project import Project
 
 from .address import address_of, called, known

@@ -13,8 +13,8 @@ from torch import nn
 
 from labctl.data.batches import Batches
 from labctl.data.examples import Batch
-from labctl.plan.derive import plans
-from labctl.plan.plan import Plan
+from labctl.plans.derive import plans
+from labctl.plans.plan import Plan
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe, Selected, load
 from labctl.registry.card import Card, Knob, KnobValue, Places

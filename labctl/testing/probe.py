@@ -11,8 +11,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-from labctl.plan.derive import plans
-from labctl.plan.sketch import realised
+from labctl.plans.derive import plans
+from labctl.plans.sketch import realised
 from labctl.project import Project
 from labctl.recipe.recipe import load
 from labctl.registry.registry import Registry

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from labctl.plan.plan import Plan
+from labctl.plans.plan import Plan
 from labctl.store.journal import Journal
 from labctl.store.run import Run
 from labctl.store.status import Status

@@ -12,7 +12,7 @@ from torch import nn
 
 from labctl.data.batches import Batches
 from labctl.data.splits import load_splits
-from labctl.plan.plan import Part, Plan
+from labctl.plans.plan import Part, Plan
 from labctl.registry.card import (
     Architecture,
     Card,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from labctl.plan.plan import Plan
+from labctl.plans.plan import Plan
 
 
 class Clock:

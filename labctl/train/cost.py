@@ -14,7 +14,7 @@ from labctl.errors import EnvironmentProblem
 from labctl.measure.compatibility import fvcore_macs
 from labctl.measure.flops import StepCount, step_flops
 from labctl.measure.forward import forward_pass
-from labctl.plan.plan import Phase
+from labctl.plans.plan import Phase
 from labctl.recipe.document import Numerics
 from labctl.registry.card import DataSpec, KnobValue
 from labctl.store.atomic import write_json

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import EnvironmentProblem
-from labctl.plan.derive import plans
-from labctl.plan.key import digest_of
-from labctl.plan.plan import Phase, Plan, Work
+from labctl.plans.derive import plans
+from labctl.plans.key import digest_of
+from labctl.plans.plan import Phase, Plan, Work
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe
 from labctl.registry.card import Places

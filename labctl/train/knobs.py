@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from labctl.plan.plan import Work
-from labctl.plan.stored import schedule_of
+from labctl.plans.plan import Work
+from labctl.plans.stored import schedule_of
 from labctl.registry.card import Knob, KnobValue
 from labctl.registry.registry import Registry
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from labctl.data.batches import Batches
 from labctl.measure.measurement import MeasureContext
-from labctl.plan.plan import Plan
+from labctl.plans.plan import Plan
 from labctl.registry.card import MeasurementCard
 from labctl.store.atomic import storage, write_json
 from labctl.store.journal import JournalWriter

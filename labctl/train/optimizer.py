@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from labctl.errors import RunError, did_you_mean
-from labctl.plan.plan import OptimizerPart
+from labctl.plans.plan import OptimizerPart
 
 
 def parameter_groups(

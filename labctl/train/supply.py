@@ -11,7 +11,7 @@ from torch import Tensor
 from labctl.data.batches import Batches
 from labctl.data.decisions import Decisions
 from labctl.data.examples import Batch
-from labctl.plan.plan import Work
+from labctl.plans.plan import Work
 
 from .streams import stream
 

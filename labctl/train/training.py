@@ -14,7 +14,7 @@ from torch import Tensor
 from labctl.data.batches import Batches
 from labctl.data.examples import Batch
 from labctl.errors import LabctlError
-from labctl.plan.plan import Phase
+from labctl.plans.plan import Phase
 from labctl.registry.card import KnobValue
 from labctl.store.atomic import write_atomic
 from labctl.store.journal import FIRST_LOSSES, JournalWriter, segments

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from labctl.plan.derive import plans
+from labctl.plans.derive import plans
 from labctl.recipe.recipe import load
 from labctl.store.run import run_of
 from labctl.store.status import Status

@@ -16,7 +16,7 @@ from labctl.execute.benching import Asked, Benching, places, seeds_of, stretch, 
 from labctl.execute.timing import Timing
 from labctl.execute.worker import Bench, Stop
 from labctl.measure.speed import Shares
-from labctl.plan.derive import plans
+from labctl.plans.derive import plans
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
 from labctl.registry.registry import Registry

@@ -10,7 +10,7 @@ import pytest
 
 from labctl.execute.estimate import cost_of
 from labctl.execute.measured import Measured, estimates, form_of, measured
-from labctl.plan.plan import Plan
+from labctl.plans.plan import Plan
 
 DENSE = Measured(
     "x seed=0", "a GPU", 1, form_of({"drop": 0}), 100, steps=10, seconds=10.0,

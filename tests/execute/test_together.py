@@ -23,7 +23,7 @@ from labctl.execute.supervisor import Options, Supervisor
 from labctl.execute.width import Fixed
 from labctl.execute.worker import Stop, work
 from labctl.registry.card import Places
-from labctl.report.result import result_of
+from labctl.reports.result import result_of
 from labctl.store.atomic import write_json
 from labctl.store.run import Run
 from labctl.store.status import Status

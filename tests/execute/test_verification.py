@@ -22,9 +22,9 @@ from labctl.execute.provenance import Provenance
 from labctl.execute.trace import LOSS
 from labctl.execute.verification import EXPECTED, Finding, Verification, Verifier, recorded
 from labctl.execute.worker import Stop, work
-from labctl.plan.plan import leaves
-from labctl.report.bundle import read_bundle, write_bundle
-from labctl.report.entry import entries, recorded_of
+from labctl.plans.plan import leaves
+from labctl.reports.bundle import read_bundle, write_bundle
+from labctl.reports.entry import entries, recorded_of
 from labctl.store.atomic import write_json
 from labctl.store.run import Run
 from labctl.store.status import Status

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from labctl.plan.derive import plans
+from labctl.plans.derive import plans
 from labctl.project import Project
 from labctl.recipe.catalogue import listed
 from labctl.recipe.flat import _flow, flattened

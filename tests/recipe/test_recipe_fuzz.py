@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from labctl.errors import LabctlError, RecipeError
-from labctl.plan.derive import plans
-from labctl.plan.sketch import realised, sketches
+from labctl.plans.derive import plans
+from labctl.plans.sketch import realised, sketches
 
 RICH: dict[str, Any] = yaml.safe_load("""
 title: all that a recipe can say

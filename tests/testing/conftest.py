@@ -12,7 +12,7 @@ from labctl.execute.inline import carry_out_inline
 from labctl.execute.job import Job
 from labctl.execute.provenance import Provenance
 from labctl.execute.worker import Stop, work
-from labctl.plan.derive import plans
+from labctl.plans.derive import plans
 from labctl.project import Project
 from labctl.recipe.recipe import load
 from labctl.registry.registry import Registry

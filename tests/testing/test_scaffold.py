@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from labctl.errors import UsageError
-from labctl.plan.derive import plans
+from labctl.plans.derive import plans
 from labctl.project import Project
 from labctl.recipe.recipe import load
 from labctl.registry.registry import Registry

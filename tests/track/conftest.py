@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from labctl.plan.key import digest_of
-from labctl.plan.plan import (
+from labctl.plans.key import digest_of
+from labctl.plans.plan import (
     DataPart,
     EvaluatePlan,
     OptimizerPart,

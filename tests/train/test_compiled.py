@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from labctl.data.examples import Batch
 from labctl.errors import EnvironmentProblem
-from labctl.report.result import result_of
+from labctl.reports.result import result_of
 from labctl.store.run import Run
 from labctl.store.status import Status
 from labctl.train.compiled import CompiledObjective

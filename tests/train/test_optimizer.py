@@ -6,7 +6,7 @@ from torch import nn
 
 from labctl.builtin import AdamWConfig
 from labctl.errors import RunError
-from labctl.plan.plan import OptimizerPart
+from labctl.plans.plan import OptimizerPart
 from labctl.recipe.document import ParameterGroup
 from labctl.train.optimizer import LearningRate, adamw, parameter_groups
 

@@ -24,7 +24,7 @@ def test_streams_are_reproducible_and_apart() -> None:
 
 
 def test_the_stream_of_a_use_is_pinned() -> None:
-    """A change here changes every result: raise labctl.plan.key.NUMERICS with it."""
+    """A change here changes every result: raise labctl.plans.key.NUMERICS with it."""
     assert seed_of(42, "dropout", 7) == 3803059556129463798
 
 

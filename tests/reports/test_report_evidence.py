@@ -1,0 +1,240 @@
+"""Every kind of claim, against results whose figures are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from labctl.reports.evidence import of_row
+from labctl.reports.rows import Rows
+from labctl.reports.verdicts import Verdict, Word, judge
+
+RATE = 0.01
+
+
+@pytest.fixture
+def claimed(lab: Any) -> Any:
+    """`claimed(*claims)` judges claims of `ctd` together; it can name `base` and `other`."""
+
+    def verdicts(*claims: str) -> list[Verdict]:
+        text = "".join(f"  c{place}: {claim}\n" for place, claim in enumerate(claims))
+        lab.recipe("ctd", f"\nclaims:\n{text}", batch_size="32")
+        rows = Rows(lab.project, lab.registry, None, ())
+        (row,) = rows.of("ctd")
+        return judge(of_row(row, rows.counterpart))
+
+    for name in ("base", "other"):
+        lab.recipe(name)
+    lab.recipe("ctd", batch_size="32")
+    return verdicts
+
+
+def train(lab: Any, **accuracies: list[float]) -> None:
+    """Runs of each recipe, accuracies in percent by seed."""
+    for name, values in accuracies.items():
+        for seed, value in enumerate(values):
+            lab.run(name, seed, acc=value / 100)
+
+
+BASE = [50.0, 60.0, 70.0]
+
+
+@pytest.mark.parametrize(
+    ("differences", "word"),
+    [
+        ([0.02, -0.02, 0.05], Word.REPRODUCED),
+        ([0.9, 1.0, 1.1], Word.REFUTED),
+        ([-0.9, -1.0, -1.1], Word.REFUTED),
+        ([0.3, -0.2, 0.1], Word.UNRESOLVED),
+    ],
+)
+def test_an_equivalence_needs_an_interval_within_its_margin(
+    lab: Any, claimed: Any, differences: list[float], word: Word
+) -> None:
+    train(lab, base=BASE, ctd=[b + d for b, d in zip(BASE, differences, strict=True)])
+    (found,) = claimed("{difference: test/acc, to: base, within: 0.2}")
+    assert found.word is word
+    assert "claimed within 0.2 points of base" in found.detail
+    assert "90 % interval" in found.detail
+
+
+def test_an_equivalence_is_decided_at_ninety_percent(lab: Any, claimed: Any) -> None:
+    """The 95 % interval of these differences leaves the margin, the 90 % one does not."""
+    differences = [0.0, 0.1, 0.2]
+    train(lab, base=BASE, ctd=[b + d for b, d in zip(BASE, differences, strict=True)])
+    low = stats.ttest_1samp(differences, 0).confidence_interval(0.9).high
+    high = stats.ttest_1samp(differences, 0).confidence_interval(0.95).high
+    margin = (low + high) / 2
+    assert claimed(f"{{difference: test/acc, to: base, within: {margin}}}")[0].word is (
+        Word.REPRODUCED
+    )
+    (bounded,) = claimed(f"{{difference: test/acc, to: base, at_most: {margin}}}")
+    assert bounded.word is Word.UNRESOLVED
+
+
+@pytest.mark.parametrize(
+    ("claim", "word"),
+    [
+        ("{value: test/acc, at_least: 97}", Word.REPRODUCED),
+        ("{value: test/acc, at_least: 99}", Word.REFUTED),
+        ("{value: test/acc, at_least: 98}", Word.UNRESOLVED),
+        ("{value: test/acc, near: 98, within: 0.5}", Word.REPRODUCED),
+        ("{value: test/acc, near: 97, within: 0.5}", Word.REFUTED),
+        ("{value: test/acc, near: 97.5, within: 0.5}", Word.UNRESOLVED),
+    ],
+)
+def test_a_value_is_held_against_a_bound_or_a_tolerance(
+    lab: Any, claimed: Any, claim: str, word: Word
+) -> None:
+    train(lab, ctd=[98.0, 98.1, 97.9])
+    (found,) = claimed(claim)
+    assert found.word is word
+    assert "test/acc: 98.00 %, 95 % interval 97.75 % to 98.25 %" in found.detail
+
+
+def test_what_the_plan_decides_needs_one_seed(lab: Any, claimed: Any) -> None:
+    lab.run("ctd", 0, flops=8e8)
+    lab.run("base", 0, flops=1e9)
+    found = claimed(
+        "{value: parameters, at_most: 1234}",
+        "{value: parameters, at_most: 1233}",
+        "{ratio: flops, to: base, at_least: 1.2}",
+    )
+    assert [verdict.word for verdict in found] == [Word.REPRODUCED, Word.REFUTED, Word.REPRODUCED]
+    assert "1234, decided by the plan" in found[0].detail
+
+
+@pytest.mark.parametrize(
+    ("order", "word"),
+    [
+        ("[other, ctd, base]", Word.REPRODUCED),
+        ("[other, base, ctd]", Word.REFUTED),
+        ("[base, ctd]", Word.REFUTED),
+    ],
+)
+def test_in_an_ordering_each_is_better_than_the_next(
+    lab: Any, claimed: Any, order: str, word: Word
+) -> None:
+    """Seeds differ by ten points and recipes by one: only pairs can tell."""
+    train(lab, base=BASE, ctd=[51.0, 61.05, 71.0], other=[52.0, 62.0, 72.1])
+    (found,) = claimed(f"{{ordering: test/acc, of: {order}}}")
+    assert found.word is word
+
+
+def test_an_ordering_is_open_as_long_as_one_step_is(lab: Any, claimed: Any) -> None:
+    train(lab, base=BASE, ctd=[51.0, 59.0, 70.9], other=[55.0, 65.0, 75.1])
+    (found,) = claimed("{ordering: test/acc, of: [other, ctd, base]}")
+    assert found.word is Word.UNRESOLVED
+    assert "seeds would settle it" in found.detail
+
+
+def test_the_steps_of_an_ordering_are_corrected_for_their_number(lab: Any, claimed: Any) -> None:
+    """One step alone is decided at 0.05; with a second one that is clear it needs 0.05 as well,
+    and the p of the whole is the larger of Holm's."""
+    train(lab, base=BASE, ctd=[50.5, 61.0, 71.5], other=[60.6, 71.0, 81.4])
+    (found,) = claimed("{ordering: test/acc, of: [other, ctd, base]}")
+    first = stats.ttest_1samp([10.1, 10.0, 9.9], 0).pvalue
+    second = stats.ttest_1samp([0.5, 1.0, 1.5], 0).pvalue
+    assert found.p == pytest.approx(max(2 * min(first, second), max(first, second)), rel=1e-6)
+
+
+def test_of_a_loss_the_lower_one_is_better(lab: Any, claimed: Any) -> None:
+    train(lab, base=BASE, ctd=[51.0, 61.05, 71.0])
+    right, wrong = claimed(
+        "{ordering: test/loss, of: [ctd, base]}", "{ordering: test/loss, of: [base, ctd]}"
+    )
+    assert (right.word, wrong.word) == (Word.REPRODUCED, Word.REFUTED)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "direction", "word"),
+    [
+        ("[train/clean/acc, test/acc]", "falling", Word.REPRODUCED),
+        ("[train/clean/acc, test/acc]", "rising", Word.REFUTED),
+    ],
+)
+def test_metrics_rise_or_fall(
+    lab: Any, claimed: Any, metrics: str, direction: str, word: Word
+) -> None:
+    train(lab, ctd=[60.0, 61.0, 62.0])
+    (found,) = claimed(f"{{monotone: {metrics}, direction: {direction}}}")
+    assert found.word is word
+
+
+@pytest.mark.parametrize(
+    ("band", "word"),
+    [("[60, 62]", Word.REPRODUCED), ("[70, 80]", Word.REFUTED), ("[61, 62]", Word.UNRESOLVED)],
+)
+def test_every_metric_lies_in_its_band(lab: Any, claimed: Any, band: str, word: Word) -> None:
+    train(lab, ctd=[60.9, 61.0, 61.1])
+    (found,) = claimed(f"{{bands: {{test/acc: {band}, train/clean/acc: [80, 95]}}}}")
+    assert found.word is word
+
+
+def test_seeds_that_do_not_pair_are_compared_by_welch(lab: Any, claimed: Any) -> None:
+    lab.recipe("base", seeds="[7, 8, 9]")
+    for seed, value in ((7, 50.0), (8, 51.0), (9, 52.0)):
+        lab.run("base", seed, acc=value / 100)
+    train(lab, ctd=[60.0, 60.1, 60.2])
+    (found,) = claimed("{difference: test/acc, to: base, at_least: 5}")
+    reference = stats.ttest_ind([60.0, 60.1, 60.2], [50.0, 51.0, 52.0], equal_var=False)
+    interval = reference.confidence_interval(0.95)
+    plain = found.plain()
+    assert (plain["low"], plain["high"]) == pytest.approx((interval.low, interval.high))
+    assert (plain["n"], plain["n_other"]) == (3, 3)
+    assert found.word is Word.REPRODUCED
+    assert "their seeds do not pair: Welch's t" in found.detail
+
+
+def test_missing_seeds_are_no_reason_to_give_up_pairs(lab: Any, claimed: Any) -> None:
+    lab.run("base", 0)
+    lab.run("ctd", 1)
+    lab.run("ctd", 2)
+    (found,) = claimed("{difference: test/acc, to: base, at_least: 0}")
+    assert found.word is Word.UNRESOLVED
+    assert "no seed in common" in found.detail and "labctl run base" in found.detail
+
+
+def test_claims_that_are_judged_together_are_corrected_for_their_number(
+    lab: Any, claimed: Any
+) -> None:
+    differences = [-0.55, -0.4, -0.7]
+    train(lab, base=BASE, ctd=[b + d for b, d in zip(BASE, differences, strict=True)])
+    alone = "{difference: test/acc, to: base, at_least: -0.95}"
+    p = stats.ttest_1samp(differences, -0.95).pvalue
+    assert 0.025 < p < 0.05
+    (by_itself,) = claimed(alone)
+    assert by_itself.word is Word.REPRODUCED and by_itself.p == pytest.approx(p)
+    among, other = claimed(alone, "{difference: test/acc, to: base, at_least: -0.6}")
+    assert among.word is Word.UNRESOLVED and among.p == pytest.approx(2 * p)
+    assert "decided by itself, p=0.0" in among.detail
+    assert other.word is Word.UNRESOLVED
+    clear = "{value: test/acc, at_least: -1000}"
+    again, _ = claimed(alone, clear)
+    assert again.word is Word.REPRODUCED, "Holm: the clear one does not count against it"
+
+
+def test_an_unknown_metric_says_what_there_is(lab: Any, claimed: Any) -> None:
+    train(lab, ctd=[60.0, 61.0, 62.0])
+    (found,) = claimed("{value: test/ac, at_least: 5}")
+    assert found.word is Word.UNRESOLVED
+    assert "no test/ac was recorded of ctd; did you mean 'test/acc'?" in found.detail
+
+
+def test_a_claim_without_any_result_has_none(lab: Any, claimed: Any) -> None:
+    train(lab, ctd=[60.0, 61.0, 62.0])
+    (found,) = claimed("{difference: test/acc, to: base, at_least: 0}")
+    assert found.word is Word.LACKING
+    assert "base has no result yet: labctl run base" in found.detail
+
+
+def test_more_than_the_hardware_can_do_is_suspect(lab: Any, claimed: Any) -> None:
+    """Training of 1e18 FLOP in under ten seconds would take a hundred such cards."""
+    for seed in range(3):
+        lab.run("ctd", seed, flops=1e18)
+    (found,) = claimed("{value: time, at_most: 100}")
+    assert found.word is Word.SUSPECT
+    assert "above the 990 that one NVIDIA H200 can do" in found.detail
+    assert found.is_surprise

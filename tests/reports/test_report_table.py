@@ -1,0 +1,156 @@
+"""Tables as files: what they may say, and what is said when they may not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labctl.errors import RecipeError, UsageError
+from labctl.project import Project
+from labctl.recipe.catalogue import listed
+from labctl.registry.registry import Registry
+from labctl.reports.report import report
+from labctl.reports.table import MetricColumn, TimeColumn, load_table, recipes_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def problems(lab: Any, text: str) -> list[str]:
+    lab.table(text)
+    with pytest.raises(RecipeError) as caught:
+        load_table(lab.project, "main")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_a_table_is_read(lab: Any) -> None:
+    lab.table(
+        """
+        title: All of it
+        baseline: base
+        rows: [{recipe: base}, {recipe: ctd, label: CTD}]
+        columns:
+          - {kind: metric, metric: test/acc, summary: at(max val/acc), digits: 1}
+          - {kind: time, wall: true}
+        """
+    )
+    file = load_table(lab.project, "main")
+    assert file.name == "main"
+    metric, time = file.table.columns
+    assert isinstance(metric, MetricColumn)
+    assert metric.pick is not None
+    assert (metric.pick.extreme, metric.pick.metric) == ("max", "val/acc")
+    assert isinstance(time, TimeColumn)
+    assert time.quantity == "wall"
+
+
+def test_recipes_come_once_with_the_baseline(lab: Any) -> None:
+    lab.table(
+        """
+        baseline: base
+        rows: [{recipe: ctd}, {recipe: late}, {recipe: ctd}]
+        columns: [{kind: gap}]
+        """
+    )
+    assert recipes_of(lab.project, "main") == ["ctd", "late", "base"]
+
+
+def test_a_path_names_a_table_too(lab: Any) -> None:
+    path = lab.table("rows: [{recipe: a}]\ncolumns: [{kind: gap}]\n")
+    elsewhere = lab.project.root / "mine.yaml"
+    path.rename(elsewhere)
+    assert load_table(lab.project, "mine.yaml").name == "mine"
+
+
+def test_an_unknown_table_suggests_one(lab: Any) -> None:
+    lab.table("rows: [{recipe: a}]\ncolumns: [{kind: gap}]\n", name="ctd_mine")
+    with pytest.raises(UsageError, match="no table 'ctd_mime'") as caught:
+        load_table(lab.project, "ctd_mime")
+    assert "did you mean 'ctd_mine'?" in str(caught.value)
+
+
+def test_every_fault_is_reported_at_its_place(lab: Any) -> None:
+    found = problems(
+        lab,
+        """\
+        titel: x
+        rows:
+          - {recipe: base, lable: Base}
+          - {label: nothing}
+        columns:
+          - {kind: metrik, metric: test/acc}
+          - {kind: metric, metrc: test/acc}
+          - {kind: speedup}
+          - {metric: test/acc}
+          - {kind: metric, metric: test/acc, digits: 99}
+        """,
+    )
+    text = "\n".join(found)
+    name = "recipes/tables/main.yaml"
+    assert f"{name}:1:1: unknown field 'titel'" in text
+    assert "did you mean 'title'?" in text
+    assert f"{name}:3:20: unknown field 'rows.0.lable'" in text
+    assert "did you mean 'label'?" in text
+    assert f"{name}:4:5: rows.1: a row shows a recipe or a sweep" in text
+    assert f"{name}:6:6: no kind of column 'metrik'" in text
+    assert "did you mean 'metric'?" in text
+    assert f"{name}:7:20: unknown field 'columns.1.metrc'" in text
+    assert f"{name}:7:5: columns.1.metric is missing" in text
+    assert f"{name}:8:5: a speed-up over what?" in text
+    assert f"{name}:9:5: columns.3.kind is missing" in text
+    assert f"{name}:10:38: columns.4.digits" in text
+
+
+@pytest.mark.parametrize("columns", ["", "columns: []", "columns: {kind: gap}"])
+def test_a_table_needs_columns(lab: Any, columns: str) -> None:
+    (problem,) = problems(lab, f"rows: [{{recipe: a}}]\n{columns}\n")
+    assert "columns should be a list of at least one column" in problem
+    assert "for example" in problem
+
+
+@pytest.mark.parametrize("rule", ["at(max test/acc)", "at(min test/loss)"])
+def test_selection_on_the_test_set_is_refused(lab: Any, rule: str) -> None:
+    column = f"{{kind: metric, metric: test/acc, summary: {rule}}}"
+    (problem,) = problems(lab, f"rows: [{{recipe: a}}]\ncolumns: [{column}]\n")
+    assert "recipes/tables/main.yaml:2:" in problem
+    assert "reports the luckiest one on the test set" in problem
+    assert "at(max val/acc)" in problem
+
+
+@pytest.mark.parametrize("rule", ["best", "at(val/acc)", "at(max train/loss)", "max val/acc"])
+def test_other_rules_are_refused_with_those_that_work(lab: Any, rule: str) -> None:
+    column = f"{{kind: metric, metric: test/acc, summary: {rule}}}"
+    (problem,) = problems(lab, f"rows: [{{recipe: a}}]\ncolumns: [{column}]\n")
+    assert "should be last, at(max val/METRIC) or at(min val/METRIC)" in problem
+
+
+def test_a_row_without_a_recipe_is_reported_at_its_place(lab: Any) -> None:
+    lab.recipe("base")
+    lab.table(
+        """\
+        baseline: bsae
+        rows:
+          - {recipe: base}
+          - {recipe: bose}
+        columns: [{kind: gap}]
+        """
+    )
+    with pytest.raises(RecipeError) as caught:
+        lab.report()
+    first, second = map(str, caught.value.problems)
+    assert first.startswith("recipes/tables/main.yaml:4:6: no recipe 'bose'")
+    assert second.startswith("recipes/tables/main.yaml:1:1: no recipe 'bsae'")
+    assert "did you mean 'base'?" in first
+
+
+@pytest.mark.parametrize("name", [n for n in listed(Project(ROOT), "tables")])
+@pytest.mark.parametrize("preset", [None, "smoke"])
+def test_the_bundled_tables_can_be_made_without_a_single_run(
+    name: str, preset: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABCTL_RUNS", str(tmp_path))
+    project = Project(ROOT)
+    table = name.removeprefix("tables/")
+    grid = report(project, Registry(project.plugins), table, preset)
+    assert {row.facts["recipe"] for row in grid.rows} <= set(recipes_of(project, table))

@@ -1,0 +1,158 @@
+"""Sweeps as files and as fields: which points they mean, and what is said of faults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from labctl.errors import RecipeError, UsageError
+from labctl.sweeps.field import field_of
+from labctl.sweeps.jobs import cells
+from labctl.sweeps.sweep import load_sweep, parse_seeds, sweep_named, sweep_of_field, with_values
+
+HEAT = """\
+title: how hot
+recipe: toy
+axes: {heat: 0.20:0.25}
+step: 0.01
+seeds: [3, 4]
+"""
+
+
+@pytest.fixture
+def heat(toys: Any) -> Any:
+    (toys.root / "recipes" / "sweeps").mkdir()
+    (toys.root / "recipes" / "sweeps" / "heat.yaml").write_text(HEAT, encoding="utf-8")
+    return toys
+
+
+def file_problems(toys: Any, text: str) -> list[str]:
+    (toys.root / "recipes" / "sweeps").mkdir(exist_ok=True)
+    (toys.root / "recipes" / "sweeps" / "x.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError) as caught:
+        load_sweep(toys.project, toys.registry, "x")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_six_values_and_two_seeds_are_twelve_keys_seed_by_seed(heat: Any) -> None:
+    sweep = load_sweep(heat.project, heat.registry, "heat")
+    assert sweep.fields == ("schedules.heat",)
+    found = cells(heat.project, heat.registry, sweep, sweep.points())
+    assert [(cell.job.plan.work.seed, cell.point["schedules.heat"]) for cell in found] == [
+        (seed, value)
+        for seed in (3, 4)
+        for value in ("0.2", "0.21", "0.22", "0.23", "0.24", "0.25")
+    ]
+    assert len({cell.job.plan.key for cell in found}) == 12
+    plan = found[1].job.plan
+    assert plan.work.schedules["heat"]["value"] == 0.21
+    assert plan.point == {"schedules.heat": 0.21}
+    assert plan.name == "toy schedules.heat=0.21 seed=3"
+
+
+def test_a_point_is_the_same_work_as_the_override(heat: Any) -> None:
+    sweep = load_sweep(heat.project, heat.registry, "heat")
+    (cell, _) = cells(heat.project, heat.registry, sweep, [{"schedules.heat": "0.2"}])
+    (plan,) = heat.plans("toy", "schedules.heat=0.20", "seeds=[3]")
+    assert cell.job.plan.key == plan.key
+    assert cell.job.plan.group != heat.plans("toy")[0].group
+
+
+def test_a_longer_range_has_the_keys_of_the_shorter_one(heat: Any) -> None:
+    sweep = load_sweep(heat.project, heat.registry, "heat")
+    recipe = heat.load()
+
+    def keys(values: str) -> set[str]:
+        wanted = with_values(sweep, recipe, [values], False)
+        found = cells(heat.project, heat.registry, wanted, wanted.points())
+        return {cell.job.plan.key for cell in found}
+
+    assert keys("0.20:0.22") < keys("0.20:0.25")
+    assert len(keys("0.20:0.25") - keys("0.20:0.22")) == 3 * 2
+
+
+def test_a_field_needs_no_file(toys: Any) -> None:
+    sweep = sweep_of_field(toys.project, toys.registry, "width", "toy")
+    assert sweep.fields == ("model.width",) and sweep.name == "toy.model.width"
+    chosen = with_values(sweep, toys.load(), ["2,4", "batch_size=5,10"], False)
+    assert chosen.points() == [
+        {"model.width": width, "batch_size": size} for width in ("2", "4") for size in ("5", "10")
+    ]
+    zipped = with_values(sweep, toys.load(), ["2,4", "batch_size=5,10"], True)
+    assert zipped.points() == [
+        {"model.width": "2", "batch_size": "5"}, {"model.width": "4", "batch_size": "10"},
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match=r"as many: model.width has 2, batch_size has 3"):
+        with_values(sweep, toys.load(), ["2,4", "batch_size=1,2,5"], True).points()
+    with pytest.raises(UsageError, match=r"which values of model.width\?"):
+        with_values(sweep, toys.load(), [], False)
+    assert sweep_named(toys.project, toys.registry, "toy.heat").fields == ("schedules.heat",)
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("heat", "schedules.heat"),
+        ("schedules.heat", "schedules.heat"),
+        ("width", "model.width"),
+        ("batch_size", "batch_size"),
+        ("budget", "budget"),
+        ("clip_norm", "optimizer.clip_norm"),
+        ("lr.peak", "schedules.lr.peak"),
+        ("precision", "numerics.precision"),
+    ],
+)
+def test_a_short_name_means_the_one_field_that_ends_so(toys: Any, name: str, field: str) -> None:
+    assert field_of(toys.load(), name) == field
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "hint"),
+    [
+        ("wight", "no field 'wight'", "weight"),
+        ("seeds", "seeds is no field that a sweep varies", "--seeds 5"),
+        ("runtime.device", "runtime.device is no field that a sweep varies", ""),
+        ("lr", "turns lr by a cosine schedule, which a sweep would replace", "schedules.lr.peak"),
+        ("schedules.lr", "turns lr by a cosine schedule", "schedules.lr.peak"),
+    ],
+)
+def test_a_name_that_is_no_field_is_refused(toys: Any, name: str, words: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        field_of(toys.load(), name)
+    assert words in caught.value.message and hint in caught.value.hint
+
+
+def test_an_ambiguous_name_lists_the_candidates(toys: Any) -> None:
+    with pytest.raises(UsageError, match=r"'kind' is 3 fields of toy") as caught:
+        field_of(toys.load(), "kind")
+    assert "learner.kind, optimizer.kind, schedules.lr.kind" in caught.value.message
+    assert "labctl sweep learner.kind --recipe toy" in caught.value.hint
+
+
+def test_faults_of_a_file_have_their_places(toys: Any) -> None:
+    assert (
+        "recipes/sweeps/x.yaml:1:1"
+        in file_problems(toys, "recipe: nowhere\naxes: {heat: [1]}\n")[0]
+    )
+    (problem,) = file_problems(toys, "recipe: toy\naxes: {heat: 1:2}\n")
+    assert "recipes/sweeps/x.yaml:2:8" in problem and "in steps of what" in problem
+    (problem,) = file_problems(toys, "recipe: toy\naxes: {heet: [1]}\n")
+    assert "recipes/sweeps/x.yaml:2:8" in problem and "did you mean 'heat'" in problem
+    assert "unknown field 'value'" in file_problems(toys, "recipe: toy\nvalue: 3\n")[0]
+    assert "varies nothing; give it axes" in file_problems(toys, "recipe: toy\n")[0]
+
+
+def test_a_value_that_a_field_cannot_have_is_a_fault_of_the_point(heat: Any) -> None:
+    sweep = load_sweep(heat.project, heat.registry, "heat")
+    with pytest.raises(RecipeError, match="heat"):
+        cells(heat.project, heat.registry, sweep, [{"schedules.heat": "99"}])
+
+
+def test_seeds_of_the_command_line() -> None:
+    assert parse_seeds("3") == (0, 1, 2)
+    assert parse_seeds("3,") == (3,)
+    assert parse_seeds("7, 9") == (7, 9)
+    for text in ("0", "a", "1,1", "", "-1"):
+        with pytest.raises(UsageError, match="no list of seeds"):
+            parse_seeds(text)
