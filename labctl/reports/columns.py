@@ -89,7 +89,9 @@ class Columns:
             case GapColumn():
                 return f"{column.label}: {DERIVED['gap']}"
             case TimeColumn():
-                return f"{self.heading(column).text}: {DERIVED[column.quantity]}"
+                return (
+                    f"{self.heading(column).text}: {DERIVED[column.quantity]}{self._mixed_paces()}"
+                )
             case SpeedupColumn():
                 return (
                     f"{column.label}: training time of {self.baseline} over that of the row, "
@@ -130,6 +132,18 @@ class Columns:
             else:
                 cells.append(_seeds(row, column.quantity, digits, seconds, f" {unit}"))
         return [replace(cell, unit=" s") for cell in cells]
+
+    def _mixed_paces(self) -> str:
+        """Which rows were not trained as the others were, so that their times say nothing of each
+        other; empty if all were."""
+        found: dict[str, list[str]] = {}
+        for row in self.rows:
+            for conditions in row.conditions:
+                found.setdefault(conditions.pace, []).append(row.name)
+        if len(found) < 2:
+            return ""
+        parts = (f"{pace} ({', '.join(dict.fromkeys(names))})" for pace, names in found.items())
+        return f"; not to be compared across: {'; '.join(parts)}"
 
     def _speedup(self, row: Row) -> Cell:
         assert self.baseline is not None, "checked when the table was read"

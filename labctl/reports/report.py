@@ -222,7 +222,7 @@ def _facets(rows: Sequence[Row]) -> Mapping[str, Mapping[str, list[str]]]:
 def _facets_of(result: Result) -> Iterator[tuple[str, str]]:
     yield "epochs", f"{result.steps / result.work.get('steps_per_epoch', result.steps):.4g}"
     for part in result.plan.get("measures", ()):
-        settings = ", ".join(f"{name}={value}" for name, value in part["config"].items())
+        settings = ", ".join(f"{name}={value}" for name, value in sorted(part["config"].items()))
         yield f"settings of {part['name']}", settings or "none"
     data = result.work.get("data", {})
     yield f"versions of {result.data}", str(data.get("version", "unknown"))

@@ -72,10 +72,18 @@ class Conditions(Config):
     def __str__(self) -> str:
         name = self.device_name or self.device or "unknown hardware"
         threads = f", {self.threads} threads" if self.threads and self.device == "cpu" else ""
+        shared = f", {self.workers} workers" if self.workers > 1 else ""
         together = f", {self.replicas} runs together" if self.replicas > 1 else ""
         engine = f", {self.engine}" if self.engine else ""
-        shared = f", {self.workers} workers" if self.workers > 1 else ""
         return f"{name}{threads}{shared}, torch {self.torch or 'unknown'}{engine}{together}"
+
+    @property
+    def pace(self) -> str:
+        """What of it decides how fast steps are on the same hardware."""
+        words = [self.engine] if self.engine else []
+        words += [f"{self.replicas} runs together"] if self.replicas > 1 else ["alone"]
+        words += [f"{self.workers} workers"] if self.workers > 1 else []
+        return ", ".join(words)
 
 
 class Provenance(Config):

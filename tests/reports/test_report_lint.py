@@ -152,3 +152,21 @@ def test_reading_imports_nothing_heavy() -> None:
     code = f"import sys; {imports}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_times_of_rows_that_were_not_trained_alike_are_told_apart(two: Any) -> None:
+    two.table("rows: [{recipe: base}, {recipe: ctd}]\ncolumns: [{kind: time}]")
+    gpu = {"device": "cuda", "device_name": "NVIDIA H200", "torch": "2.11.0"}
+    two.run("base", 0, facts={**gpu, "engine": "graphed"})
+    two.run("ctd", 0, facts={**gpu, "engine": "graphed", "workers": 2})
+    (remark,) = (text for text in two.report().remarks if text.startswith("Training time"))
+    told = "; not to be compared across: graphed, alone (base); graphed, alone, 2 workers (ctd)"
+    assert remark.endswith(told)
+
+
+def test_the_order_of_a_measurements_settings_means_nothing(two: Any) -> None:
+    for name, config in (("base", {"a": 1, "b": 2}), ("ctd", {"b": 2, "a": 1})):
+        run = two.run(name, 0)
+        part = Part(name="maps", plugin="toy", config=config)
+        run.create(run.plan.model_copy(update={"measures": (part,)}), {})
+    assert mixtures(two) == []
