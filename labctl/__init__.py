@@ -1,20 +1,52 @@
-"""labctl: one YAML recipe in, one honest table out."""
+"""labctl: one YAML recipe in, one honest table out.
+
+The commands as functions: `load`, `plan`, `run`, `sweep`, `report`; `runs` as a pandas frame;
+`load_model` for what was trained.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from labctl.train.predictor import Predictor, load_model
+    from labctl.verbs.listing import runs
+    from labctl.verbs.planning import load, plan
+    from labctl.verbs.reporting import report
+    from labctl.verbs.sweeping import sweep
+    from labctl.verbs.training import run
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "__version__", "load_model"]
+__all__ = [
+    "Predictor",
+    "__version__",
+    "load",
+    "load_model",
+    "plan",
+    "report",
+    "run",
+    "runs",
+    "sweep",
+]
+_HOMES = {
+    "Predictor": "train.predictor",
+    "load": "verbs.planning",
+    "load_model": "train.predictor",
+    "plan": "verbs.planning",
+    "report": "verbs.reporting",
+    "run": "verbs.training",
+    "runs": "verbs.listing",
+    "sweep": "verbs.sweeping",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """What needs torch is loaded when it is first touched."""
-    if name in ("Predictor", "load_model"):
-        from labctl.train import predictor
+    """Loaded when it is first touched: reading a recipe needs no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'labctl' has no attribute {name!r}")
+    return getattr(import_module(f"labctl.{_HOMES[name]}"), name)
 
-        return getattr(predictor, name)
-    raise AttributeError(f"module 'labctl' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return __all__

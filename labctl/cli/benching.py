@@ -9,7 +9,6 @@ import typer
 
 from labctl.errors import UsageError
 
-from .carrying import require_data
 from .session import AsJson, Preset, _recipe_names, open_project, print_json
 
 STEPS = 100
@@ -92,6 +91,7 @@ def bench(
             )
         from labctl.execute.benching import Benching
         from labctl.recipe.recipe import load
+        from labctl.verbs.carrying import require_data
 
         project, registry = open_project()
         loaded = load(project, registry, names[0], preset, overrides)

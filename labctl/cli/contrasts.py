@@ -18,8 +18,9 @@ from labctl.reports.contrast import (
     Point,
 )
 from labctl.reports.quantity import difference_unit, is_percent
+from labctl.verbs.looks import table_of, text_of
 
-from .pictures import console, flops_of, table_of, text_of
+from .pictures import console, flops_of
 
 COMMIT = 12
 """Digits of a commit that are shown."""

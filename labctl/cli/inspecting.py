@@ -110,29 +110,29 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what a recipe comes to: runs, schedules as realised, what is done."""
-    from labctl.plans.derive import plans
     from labctl.recipe.recipe import load
-    from labctl.store.run import run_of
+    from labctl.verbs.planning import plan as planned
 
     project, registry = open_project()
     recipe = load(project, registry, name, preset, tuple(overrides or ()))
-    made = plans(recipe)
-    costs = _costs(project, registry, made[0]) if cost else None
+    made = planned(recipe, project=project)
+    costs = _costs(project, registry, made.plans[0]) if cost else None
     shown = None
     if power:
         from labctl.reports.power import power_of
 
         shown = power_of(project, registry, recipe)
     if as_json:
+        pairs = zip(made.plans, made.runs, strict=True)
         print_json(
-            {"plans": [p.model_dump(mode="json", by_alias=True) for p in made],
-             "status": {p.key: run_of(project, p).status for p in made}, "cost": costs,
+            {"plans": [p.model_dump(mode="json", by_alias=True) for p in made.plans],
+             "status": {p.key: run.status for p, run in pairs}, "cost": costs,
              "power": shown and shown.plain()}
         )  # fmt: skip
         return
-    from .pictures import print_cost, print_plan, print_power
+    from .pictures import console, print_cost, print_power
 
-    print_plan(project, recipe, made)
+    console.print(made)
     if costs is not None:
         print_cost(costs)
     if shown is not None:

@@ -1,31 +1,19 @@
-"""Plans, runs and lists as a terminal shows them."""
+"""Costs, runs and lists as a terminal shows them."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from labctl.execute.duration import lasting
-from labctl.plans.plan import Plan
-from labctl.plans.sketch import realised, sketches
 from labctl.project import Project
-from labctl.recipe.budget import Match
-from labctl.recipe.recipe import Recipe
-from labctl.store.run import Run, run_of
+from labctl.store.run import Run
+from labctl.verbs.looks import WIDTH, table_of, text_of
 
 if TYPE_CHECKING:
     from labctl.reports.power import Power
-
-WIDTH = 120
-"""Columns where there is no terminal to ask, as in a pipe."""
-UNBROKEN = (
-    "over training", "run", "name", "key", "knobs", "field", "environment", "result",
-)  # fmt: skip
-"""Columns that are no use in pieces."""
 
 _terminal = Console()
 console = Console(
@@ -34,22 +22,6 @@ console = Console(
     soft_wrap=True,
     width=None if _terminal.is_terminal or "COLUMNS" in os.environ else WIDTH,
 )
-
-
-def table_of(*columns: str, is_tight: bool = False) -> Table:
-    """An empty table; `is_tight` if its columns are many, whose words then stay whole."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=is_tight)
-    for column in columns:
-        least = max(map(len, column.split())) if is_tight else None
-        table.add_column(column, overflow="fold", no_wrap=column in UNBROKEN, min_width=least)
-    return table
-
-
-def text_of(value: Any) -> str:
-    """A value in four digits."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else str(value)
 
 
 def rate_of(flops_per_second: float) -> str:
@@ -75,60 +47,6 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(*(text_of(value) for value in row.values()))
     console.print(table)
-
-
-def print_plan(project: Project, recipe: Recipe, plans: tuple[Plan, ...]) -> None:
-    """Runs, data, schedules and phases of a recipe."""
-    work = plans[0].work
-    console.print(f"[bold]{recipe.label}[/]  {recipe.document.title}", markup=True)
-    epochs = work.steps / work.steps_per_epoch
-    console.print(
-        f"  {work.architecture.name} on {work.data.name}: {work.steps:,} steps = "
-        f"{epochs:g} epochs of "
-        f"{work.steps_per_epoch} x {work.batch_size}, {work.numerics}"
-    )
-    if isinstance(recipe.document.budget, Match):
-        console.print(f"  a budget that matches {recipe.document.budget}")
-    table = table_of("knob", "kind", "over training", "value from step")
-    for sketch in sketches(recipe, plans[0]):
-        shown = (
-            sketch.values if len(sketch.values) <= 9 else (*sketch.values[:4], *sketch.values[-4:])
-        )
-        values = ["..." if i == 4 and len(sketch.values) > 9 else "" for i in range(len(shown))]
-        text = "  ".join(
-            f"{gap + ' ' if gap else ''}{text_of(v)} @{s}"
-            for gap, (s, v) in zip(values, shown, strict=True)
-        )
-        table.add_row(sketch.name, sketch.kind, sketch.line, text)
-    console.print(table)
-    _print_phases(recipe, plans[0])
-    runs = table_of("seed", "key", "status", "folder")
-    for plan in plans:
-        run = run_of(project, plan)
-        runs.add_row(str(plan.work.seed), plan.key, str(run.status), project.shown(run.folder))
-    console.print(runs)
-    if rule := recipe.document.growing:
-        console.print(f"  up to {rule.max} seeds, until {rule.until} ({rule.metric})")
-
-
-def _print_phases(recipe: Recipe, plan: Plan) -> None:
-    """What the structural knobs come to; `name1`, `name2`, ... share a column."""
-    phases = realised(recipe, plan)
-    if not phases[0][2]:
-        return
-    per_epoch = plan.work.steps_per_epoch
-    table = table_of("epochs", *_series(phases[0][2]))
-    for start, end, values in phases:
-        table.add_row(f"{start / per_epoch:g} to {end / per_epoch:g}", *_series(values).values())
-    console.print(table)
-
-
-def _series(values: dict[str, float]) -> dict[str, str]:
-    joined: dict[str, str] = {}
-    for name, value in values.items():
-        stem = name.rstrip("0123456789")
-        joined[stem] = f"{joined[stem]} {text_of(value)}" if stem in joined else text_of(value)
-    return joined
 
 
 def print_cost(cost: dict[str, Any]) -> None:

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from labctl.errors import UsageError
-
-from .carrying import (
-    FailFast,
-    Jobs,
-    NoTrack,
-    Together,
-    Yes,
-    carry_out,
-    conclude,
-    print_outcomes,
-    require_data,
-    set_aside,
-)
+from .carrying import FailFast, Jobs, NoTrack, Together, Yes, conclude, interruptible
 from .session import (
     AsJson,
     Preset,
@@ -31,15 +17,6 @@ from .session import (
     _run_names,
     open_project,
 )
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from labctl.execute.job import Job
-    from labctl.plans.plan import Plan
-    from labctl.project import Project
-    from labctl.recipe.recipe import Recipe
-    from labctl.registry.registry import Registry
 
 
 def register(app: typer.Typer) -> None:
@@ -79,86 +56,17 @@ def run(
     """
     from rich.console import Console
 
-    from labctl.execute.job import Job
-    from labctl.plans.derive import plans
-    from labctl.recipe.recipe import load
-    from labctl.store.status import Status
+    from labctl.verbs.carrying import How
+    from labctl.verbs.training import trained
 
     project, registry = open_project()
-    names = [text for text in recipes or [] if "=" not in text]
-    overrides = tuple(text for text in recipes or [] if "=" in text)
-    if table is not None:
-        from labctl.reports.table import recipes_of
-
-        names += [name for name in recipes_of(project, table) if name not in names]
-    if not names:
-        raise UsageError(
-            "no recipe named",
-            hint="labctl run RECIPE, or labctl run --table main; labctl ls lists recipes",
-        )
-    loaded = [load(project, registry, name, preset, overrides) for name in names]
-    require_data(project, registry, loaded)
-    work = _distinct(
-        [
-            Job(plan, recipe.path)
-            for recipe in loaded
-            for plan in (*plans(recipe), *_joined(project, recipe))
-        ]
-    )
-    if restart:
-        set_aside(project, work)
     console = Console(stderr=as_json, emoji=False)
-    train = partial(
-        carry_out, project, registry, console=console,
-        jobs=jobs, together=together, fail_fast=fail_fast, yes=yes, track=not no_track,
-        inline=inline,
-    )  # fmt: skip
-    outcomes = train(work)
-    while more := _distinct(_grown(project, registry, loaded, console)):
-        outcomes += train(more)
-    if as_json:
-        print_outcomes(outcomes)
-    conclude(console, outcomes, (Status.DONE,))
-
-
-def _joined(project: Project, recipe: Recipe) -> list[Plan]:
-    """Further seeds of a recipe that grows which were begun before."""
-    from labctl.plans.derive import plans
-    from labctl.store.run import run_of
-
-    further = recipe.document.further_seeds
-    found = plans(recipe, further) if further else ()
-    return [plan for plan in found if run_of(project, plan).is_begun]
-
-
-def _grown(
-    project: Project, registry: Registry, recipes: list[Recipe], console: Console
-) -> list[Job]:
-    """Further seeds of recipes whose mean is not known well enough; why is said of each."""
-    growing = [recipe for recipe in recipes if recipe.document.growing]
-    if not growing:
-        return []
-    from labctl.execute.job import Job
-    from labctl.plans.derive import plans
-    from labctl.reports.growing import growth
-
-    work = []
-    for recipe in growing:
-        found = growth(project, registry, recipe)
-        console.print(found.why, highlight=False, soft_wrap=True)
-        if found.seeds:
-            work += [Job(plan, recipe.path) for plan in plans(recipe, found.seeds)]
-    return work
-
-
-def _distinct(work: list[Job]) -> list[Job]:
-    """Each key once; which name a piece of work goes by is said if there are several."""
-    first: dict[str, Job] = {}
-    for job in work:
-        kept = first.setdefault(job.plan.key, job)
-        if kept.plan.name != job.plan.name:
-            typer.echo(f"{job.plan.name}  is the same work as {kept.plan.name}", err=True)
-    return list(first.values())
+    how = How(jobs, together, fail_fast, yes, not no_track, inline, console)
+    with interruptible(console):
+        outcomes = trained(
+            project, registry, recipes or [], how, table=table, preset=preset, restart=restart
+        )
+    conclude(console, outcomes, as_json=as_json)
 
 
 def resume(
@@ -181,6 +89,8 @@ def resume(
     from labctl.execute.job import Job
     from labctl.store.run import all_runs, find_runs
     from labctl.store.status import Status
+    from labctl.verbs.carrying import How, carried_out
+    from labctl.verbs.outcomes import Outcomes
 
     project, registry = open_project()
     found = (
@@ -194,13 +104,10 @@ def resume(
         return
     work = [Job(r.plan, Path(r.provenance.get("recipe", "."))) for r in todo]
     console = Console(stderr=as_json, emoji=False)
-    outcomes = carry_out(
-        project, registry, work, console,
-        jobs=jobs, together=together, fail_fast=fail_fast, yes=yes, track=not no_track,
-    )  # fmt: skip
-    if as_json:
-        print_outcomes(outcomes)
-    conclude(console, outcomes, (Status.DONE,))
+    how = How(jobs, together, fail_fast, yes, not no_track, console=console)
+    with interruptible(console):
+        outcomes = Outcomes(tuple(carried_out(project, registry, work, how)))
+    conclude(console, outcomes, as_json=as_json)
 
 
 def stop(runs: RunNames) -> None:
@@ -261,23 +168,21 @@ def measure(
     from labctl.execute.later import jobs as jobs_of
     from labctl.execute.later import told_apart
     from labctl.store.run import find_runs, run_of
-    from labctl.store.status import Status
+    from labctl.verbs.carrying import How, carried_out
+    from labctl.verbs.outcomes import Outcomes
 
     project, registry = open_project()
     names, asked = told_apart(registry, words)
     found = [run for name in names for run in find_runs(project, name)]
     work = jobs_of(project, found, asked)
     console = Console(stderr=as_json, emoji=False)
-    outcomes = carry_out(
-        project, registry, work, console,
-        jobs=jobs, together="off", fail_fast=False, yes=True, track=not no_track,
-    )  # fmt: skip
-    if as_json:
-        print_outcomes(outcomes)
-    else:
+    how = How(jobs, "off", yes=True, track=not no_track, console=console)
+    with interruptible(console):
+        outcomes = Outcomes(tuple(carried_out(project, registry, work, how)))
+    if not as_json:
         for job in work:
             run = run_of(project, job.plan)
             for name in asked:
                 for metric, value in sorted(run.measured(name).items()):
                     typer.echo(f"{job.plan.name}  {name}/{metric}  {value:.6g}")
-    conclude(console, outcomes, (Status.DONE,))
+    conclude(console, outcomes, as_json=as_json)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from labctl.measure.speed import COMPILED, Case, Speed
 from labctl.plans.plan import settings_of
+from labctl.verbs.looks import table_of, text_of
 
-from .pictures import console, rate_of, table_of, text_of
+from .pictures import console, rate_of
 
 
 def print_speed(speed: Speed) -> None:

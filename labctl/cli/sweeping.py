@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from labctl.errors import UsageError
 
-from .carrying import (
-    FailFast,
-    Jobs,
-    NoTrack,
-    Together,
-    Yes,
-    carry_out,
-    conclude,
-    print_outcomes,
-    require_data,
-    set_aside,
-)
+from .carrying import FailFast, Jobs, NoTrack, Together, Yes, conclude, interruptible
 from .session import AsJson, Preset, RunName, _recipe_names, open_project, print_json
 
 if TYPE_CHECKING:
@@ -29,11 +18,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from labctl.project import Project
-    from labctl.recipe.recipe import Recipe
     from labctl.registry.registry import Registry
     from labctl.store.status import Status
     from labctl.sweeps.jobs import Cell
-    from labctl.sweeps.sweep import Sweep
+    from labctl.verbs.carrying import How
+    from labctl.verbs.outcomes import Outcomes
+    from labctl.verbs.sweeping import Asked
 
 
 def _sweep_names(incomplete: str) -> list[str]:
@@ -100,58 +90,38 @@ def sweep(
     """Train a recipe at every value of a field; what is done is not done again.
 
     `labctl sweep beta --values 0.20:0.25` runs recipes/sweeps/beta.yaml at these values; later
-    `--values 0.20:0.30` trains the five that are new. `labctl sweep lr --recipe ctd_baseline
+    `--values 0.20:0.30` trains the five that are new. `labctl sweep lr.peak --recipe ctd_baseline
     --values log:1e-4:1e-2/5` needs no file. Then: `labctl report --table beta`.
     """
     from rich.console import Console
 
-    from labctl.recipe.recipe import load
-    from labctl.sweeps.sweep import load_sweep, parse_seeds, sweep_of_field, with_values
+    from labctl.verbs.carrying import How, require_data
+    from labctl.verbs.sweeping import asked_for, statuses
 
     project, registry = open_project()
-    names = names or []
-    name = _name(names, recipe, values or ())
-    fixed = tuple(text for text in names if "=" in text)
-    if recipe is None:
-        found = load_sweep(project, registry, name, preset)
-    else:
-        found = sweep_of_field(project, registry, name, recipe, preset)
-    found = replace(found, fixed=fixed)
-    loaded = load(project, registry, found.config.recipe, preset, fixed)
+    plain = [text for text in names or [] if "=" not in text]
+    fixed = [text for text in names or [] if "=" in text]
+    asked = asked_for(project, registry, plain, fixed, values or (), recipe, preset)
     if boundary or search:
         _refuse_options(boundary, search, retry=retry, values=values, zip_=zip_, together=together)
+        asked = asked.with_seeds(seeds)
     else:
-        found = with_values(found, loaded, values or (), zip_)
-    if seeds is not None:
-        found = replace(found, seeds=parse_seeds(seeds))
+        asked = asked.at(values or (), is_zip=zip_, seeds=seeds)
     if search and dry_run:
         raise UsageError(
             "what a search trains follows from what it finds", hint="leave out --dry-run"
         )
     if not dry_run:
-        require_data(project, registry, [loaded])
+        require_data(project, registry, [asked.recipe])
     console = Console(stderr=as_json, emoji=False)
-    options: dict[str, Any] = {
-        "jobs": jobs, "together": together, "fail_fast": fail_fast, "yes": yes,
-        "track": not no_track, "again": "the same command",
-    }  # fmt: skip
-    if boundary:
-        _boundary(project, registry, found, values, console, dry_run, as_json, options)
-    elif search:
-        _search(project, registry, found, loaded, _statuses(retry), console, as_json, options)
-    else:
-        _grid(project, registry, found, console, _statuses(retry), dry_run, as_json, options)
-
-
-def _name(names: Sequence[str], recipe: str | None, values: Sequence[str]) -> str:
-    """The sweep or field that is meant; with `--recipe`, `--values FIELD=...` may say it alone."""
-    plain = [text for text in names if "=" not in text]
-    if not plain and recipe is not None:
-        plain = [field for field, equals, _ in (text.partition("=") for text in values) if equals]
-        plain = plain[:1]
-    if len(plain) != 1:
-        raise UsageError("name one sweep or one field", hint="labctl sweep NAME; labctl ls sweeps")
-    return plain[0]
+    how = How(jobs, together, fail_fast, yes, not no_track, console=console)
+    with interruptible(console, "the same command"):
+        if boundary:
+            _boundary(project, registry, asked, values, how, dry_run, as_json)
+        elif search:
+            _search(project, registry, asked, statuses(retry), how, as_json)
+        else:
+            _grid(project, registry, asked, statuses(retry), how, dry_run, as_json)
 
 
 def _refuse_options(
@@ -178,50 +148,34 @@ def _refuse_options(
 def _grid(
     project: Project,
     registry: Registry,
-    found: Sweep,
-    console: Console,
+    asked: Asked,
     retry: frozenset[Status],
+    how: How,
     dry_run: bool,
     as_json: bool,
-    options: dict[str, Any],
 ) -> None:
-    from labctl.execute.job import Outcome
-    from labctl.store.status import ANSWERS, Status
-    from labctl.sweeps.jobs import cells, due
+    from labctl.verbs.sweeping import grid, trained
 
-    points = found.points()
-    table = cells(project, registry, found, points)
-    if not dry_run and any(name.startswith("data.") for name in found.fields):
-        require_data(project, registry, [found.at(project, registry, point) for point in points])
     if dry_run:
-        _print_cells(project, table, console, as_json)
+        _print_cells(project, grid(project, registry, asked), how.console, as_json)
         return
-    # What was lost or stopped goes on where it was.
-    anew = retry - {Status.LOST, Status.STOPPED}
-    set_aside(project, [c.job for c in table if c.run(project).status in anew])
-    todo = due(project, table, retry)
-    keys = {cell.job.plan.key for cell in todo}
-    left = [cell.run(project) for cell in table if cell.job.plan.key not in keys]
-    outcomes = carry_out(project, registry, [cell.job for cell in todo], console, **options)
-    outcomes += [Outcome(run, run.status, was_skipped=True) for run in left]
-    if as_json:
-        print_outcomes(outcomes)
-    else:
-        _print_halts(console, outcomes)
+    outcomes = trained(project, registry, asked, how, retry)
+    if not as_json:
+        _print_halts(how.console, outcomes)
+        found = asked.sweep
         preset = f" --preset {found.preset}" if found.preset else ""
-        console.print(f"labctl report --table {found.name}{preset}", highlight=False)
-    conclude(console, outcomes, ANSWERS, "labctl why RUN; again: --retry failed")
+        how.console.print(f"labctl report --table {found.name}{preset}", highlight=False)
+    conclude(how.console, outcomes, as_json=as_json)
 
 
 def _boundary(
     project: Project,
     registry: Registry,
-    found: Sweep,
+    asked: Asked,
     values: Sequence[str] | None,
-    console: Console,
+    how: How,
     dry_run: bool,
     as_json: bool,
-    options: dict[str, Any],
 ) -> None:
     """Where runs stop being stable: probe after probe, each a sweep of its own."""
     from labctl.reports.rows import Rows
@@ -230,7 +184,7 @@ def _boundary(
     from labctl.sweeps.boundary import boundary
     from labctl.sweeps.probe import Probe, with_range
 
-    found = with_range(found, values or ())
+    found, console = with_range(asked.sweep, values or ()), how.console
     config = found.config.boundary
     assert config is not None, "with_range sees to it"
     trials = []
@@ -244,9 +198,9 @@ def _boundary(
             console.print(f"{most} runs at most until both ends are found", highlight=False)
         return
     while todo := probe.next(trials):
-        trials += probe.judged(_answered(project, registry, todo, console, options))
+        trials += probe.judged(_answered(project, registry, todo, how))
     result = boundary(config, found.seeds, trials)
-    confirmed = _answered(project, registry, probe.at_length(result), console, options)
+    confirmed = _answered(project, registry, probe.at_length(result), how)
     sentences = [*result.sentences(), *probe.confirmations(result, confirmed)]
     if as_json:
         print_json({**result.plain(), "sentences": sentences})
@@ -258,56 +212,57 @@ def _boundary(
 def _search(
     project: Project,
     registry: Registry,
-    found: Sweep,
-    loaded: Recipe,
+    asked: Asked,
     retry: frozenset[Status],
-    console: Console,
+    how: How,
     as_json: bool,
-    options: dict[str, Any],
 ) -> None:
     """The best values, by trials that a sampler proposes; a search that was killed goes on."""
     from functools import partial
 
-    from labctl.store.status import ANSWERS, Status
+    from labctl.store.status import Status
     from labctl.sweeps.trials import Search
+    from labctl.verbs.carrying import carried_out
+    from labctl.verbs.outcomes import Outcomes
 
+    found = asked.sweep
     if found.config.search is None:
         hint = "search: {trials: 30, objectives: [{metric: val/acc, goal: maximize}], space: {...}}"
         raise UsageError(f"sweep {found.name} does not say what to search", hint=hint)
-    config = found.config.search.fitted(loaded)
+    config = found.config.search.fitted(asked.recipe)
     at = partial(found.at, project, registry)
     with Search(project, found.label, config, at, retry_failed=Status.FAILED in retry) as steering:
-        outcomes = carry_out(project, registry, [], console, steering=steering, **options)
+        outcomes = Outcomes.of_sweep(carried_out(project, registry, [], how, steering))
         findings = steering.findings
     if as_json:
         print_json(asdict(findings))
     else:
         for sentence in findings.sentences():
-            console.print(sentence, highlight=False)
+            how.console.print(sentence, highlight=False)
     # Those that were given up are STOPPED.
-    answers = (*ANSWERS, Status.STOPPED)
-    if any(outcome.status not in answers for outcome in outcomes):
-        conclude(console, outcomes, answers, "labctl why RUN; again: --retry failed")
+    outcomes = replace(outcomes, answers=outcomes.answers | {Status.STOPPED})
+    if any(outcome.status not in outcomes.answers for outcome in outcomes):
+        conclude(how.console, outcomes, as_json=False)
 
 
 def _answered(
-    project: Project,
-    registry: Registry,
-    todo: Sequence[Cell],
-    console: Console,
-    options: dict[str, Any],
+    project: Project, registry: Registry, todo: Sequence[Cell], how: How
 ) -> Sequence[Cell]:
     """Train what is missing of `todo`; a run without an answer ends the search."""
-    from labctl.store.status import ANSWERS
+    from labctl.verbs.carrying import carried_out
+    from labctl.verbs.outcomes import Outcomes
 
     if todo:
-        outcomes = carry_out(project, registry, [cell.job for cell in todo], console, **options)
+        found = carried_out(project, registry, [cell.job for cell in todo], how)
+        outcomes = replace(
+            Outcomes.of_sweep(found), hint="labctl why RUN; the same command goes on"
+        )
         if not all(outcome.status.is_final for outcome in outcomes):
-            conclude(console, outcomes, ANSWERS, "labctl why RUN; the same command goes on")
+            conclude(how.console, outcomes, as_json=False)
     return todo
 
 
-def _print_halts(console: Console, outcomes: Sequence[Any]) -> None:
+def _print_halts(console: Console, outcomes: Outcomes) -> None:
     """What ended early, which is an answer and no failure, is said once more in one place."""
     for outcome in outcomes:
         if outcome.status in ("DIVERGED", "HALTED"):
@@ -327,18 +282,6 @@ def _print_cells(project: Project, table: Sequence[Cell], console: Console, as_j
         console.print(f"{cell.job.plan.name}  {run.status}", highlight=False)
     missing = sum(not run.status.is_final for _, run in rows)
     console.print(f"{len(rows)} runs, {missing} of them to be trained", highlight=False)
-
-
-def _statuses(text: str) -> frozenset[Status]:
-    from labctl.store.status import Status
-
-    known = {"failed", "lost", "stopped", "diverged", "halted"}
-    words = [word.strip().lower() for word in text.split(",") if word.strip()]
-    if unknown := [word for word in words if word not in known]:
-        raise UsageError(
-            f"--retry {unknown[0]}: no way for a run to end", hint=f"{', '.join(sorted(known))}"
-        )
-    return frozenset(Status(word.upper()) for word in words)
 
 
 def why(name: RunName, as_json: AsJson = False) -> None:

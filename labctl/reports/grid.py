@@ -75,3 +75,9 @@ class Grid:
     def numbers_of(self, cell: Cell) -> list[int]:
         """Numbers of the cell's footnotes."""
         return sorted({self.notes.index(note) + 1 for note in cell.notes})
+
+    def _repr_html_(self) -> str:
+        """For a notebook."""
+        from .page import fragment
+
+        return fragment(self)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -21,6 +21,9 @@ from .columns import PLUS_MINUS
 from .grid import Cell, Grid, GridRow
 from .plots.plot import INK, Plot
 from .result import Result
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _ID = re.compile(r'<g id="[^"]*">')
 _MARKED_WORDS = ("REPRODUCED", "REFUTED", "UNRESOLVED", "SUSPECT")
@@ -69,15 +72,7 @@ def page(grid: Grid, command: str) -> str:
     Raises:
         EnvironmentProblem: a picture cannot be read.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    surroundings = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = surroundings.from_string(
-        (files(__package__) / "page.html").read_text(encoding="utf-8")
-    )
-    return template.render(
+    return _template("page.html").render(
         grid=grid,
         command=command,
         version=__version__,
@@ -91,6 +86,20 @@ def page(grid: Grid, command: str) -> str:
         svg=inline,
         plot_files=_plot_files,
     )
+
+
+def fragment(grid: Grid) -> str:
+    """The table as an HTML element, with its footnotes and plots, for a notebook."""
+    return _template("fragment.html").render(grid=grid, whole=_whole, svg=inline)
+
+
+def _template(name: str) -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    surroundings = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return surroundings.from_string((files(__package__) / name).read_text(encoding="utf-8"))
 
 
 def sort_value(cell: Cell) -> str:

@@ -58,6 +58,10 @@ class Plot:
     csv: str
     """The numbers, a line for each mark."""
 
+    def _repr_png_(self) -> bytes:
+        """For a notebook."""
+        return self.png
+
 
 def color(place: int) -> str:
     """Of the row at this place."""

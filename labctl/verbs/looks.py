@@ -1,0 +1,43 @@
+"""How things look on a terminal, and the same in a notebook."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+WIDTH = 120
+"""Columns where there is no terminal to ask, as in a pipe or a notebook."""
+UNBROKEN = (
+    "over training", "run", "name", "key", "knobs", "field", "environment", "result",
+)  # fmt: skip
+"""Columns that are no use in pieces."""
+_FRAME = '<pre style="font-family:monospace;line-height:1.3">{code}</pre>'
+
+
+def table_of(*columns: str, is_tight: bool = False) -> Table:
+    """An empty table; `is_tight` if its columns are many, whose words then stay whole."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=is_tight)
+    for column in columns:
+        least = max(map(len, column.split())) if is_tight else None
+        table.add_column(column, overflow="fold", no_wrap=column in UNBROKEN, min_width=least)
+    return table
+
+
+def text_of(value: Any) -> str:
+    """A value in four digits."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
+def in_html(renderable: RenderableType) -> str:
+    """What a terminal would show, as an HTML element."""
+    console = Console(
+        file=io.StringIO(), width=WIDTH, record=True, highlight=False, emoji=False, soft_wrap=True
+    )
+    console.print(renderable)
+    return console.export_html(inline_styles=True, code_format=_FRAME)

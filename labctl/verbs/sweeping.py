@@ -1,0 +1,168 @@
+"""Training a recipe at every value of some of its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from labctl.errors import UsageError
+from labctl.execute.job import Outcome
+from labctl.project import Project
+from labctl.recipe.recipe import Recipe, load
+from labctl.registry.registry import Registry
+from labctl.store.status import Status
+from labctl.sweeps.jobs import Cell, cells, due
+from labctl.sweeps.sweep import Sweep, load_sweep, parse_seeds, sweep_of_field, with_values
+
+from .carrying import How, carried_out, require_data, set_aside
+from .opening import Where, opened
+from .outcomes import Outcomes
+
+RETRIED = ("diverged", "failed", "halted", "lost", "stopped")
+"""Ends after which a run can be tried again."""
+
+
+def sweep(
+    name: str = "",
+    *overrides: str,
+    values: str | Sequence[str] = (),
+    recipe: str | None = None,
+    seeds: int | str | Iterable[int] | None = None,
+    zip_: bool = False,
+    retry: str | Iterable[str] = (),
+    preset: str | None = None,
+    jobs: int | None = None,
+    together: str | int = "auto",
+    fail_fast: bool = False,
+    yes: bool = False,
+    track: bool = True,
+    project: Where = None,
+) -> Outcomes:
+    """Train a recipe at every value of a field; what is done is not done again.
+
+    `labctl.sweep("beta", values="0.20:0.25")` runs recipes/sweeps/beta.yaml at these values;
+    `labctl.sweep("lr.peak", recipe="ctd_baseline", values="log:1e-4:1e-2/5")` needs no file.
+
+    Args:
+        name: a sweep of recipes/sweeps/, or with `recipe` a field of it.
+        overrides: FIELD=VALUE of all points.
+        values: lo:hi:step, lo:hi/n, log:lo:hi/n, or a list; FIELD=VALUES, one for each of several
+            fields.
+        seeds: 5 for 0 to 4, or several seeds.
+        zip_: several fields together, not every combination.
+        retry: what is tried again: failed, diverged, halted, lost, stopped.
+
+    Further arguments are those of `labctl.run`.
+
+    Returns:
+        How each run stands; one that diverged or was halted has answered.
+
+    Raises:
+        UsageError, RecipeError: something that cannot be understood.
+        EnvironmentProblem: data or a device are missing.
+        Interrupted: a signal asked for the end; every run has a checkpoint.
+    """
+    found, registry = opened(project)
+    given = (values,) if isinstance(values, str) else tuple(values)
+    asked = asked_for(found, registry, [name] if name else [], overrides, given, recipe, preset)
+    asked = asked.at(given, is_zip=zip_, seeds=_written(seeds))
+    how = How(jobs, together, fail_fast, yes, track)
+    again = statuses(retry if isinstance(retry, str) else ",".join(retry))
+    return trained(found, registry, asked, how, again)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A sweep, and the recipe that it varies."""
+
+    sweep: Sweep
+    recipe: Recipe
+
+    def at(self, values: Sequence[str], *, is_zip: bool, seeds: str | None) -> Asked:
+        """The same at these values and seeds.
+
+        Raises:
+            UsageError: they cannot be read, or none is left.
+        """
+        found = with_values(self.sweep, self.recipe, values, is_zip)
+        return replace(self, sweep=found).with_seeds(seeds)
+
+    def with_seeds(self, text: str | None) -> Asked:
+        """The same with other seeds, if any are given."""
+        if text is None:
+            return self
+        return replace(self, sweep=replace(self.sweep, seeds=parse_seeds(text)))
+
+
+def asked_for(
+    project: Project,
+    registry: Registry,
+    names: Sequence[str],
+    overrides: Sequence[str],
+    values: Sequence[str],
+    recipe: str | None,
+    preset: str | None,
+) -> Asked:
+    """The sweep that is meant; with a recipe, `values` of the form FIELD=... may say it alone.
+
+    Raises:
+        UsageError: none or several are named, or there is no such sweep, recipe or field.
+        RecipeError: one is faulty.
+    """
+    if not names and recipe is not None:
+        fields = [field for field, equals, _ in (text.partition("=") for text in values) if equals]
+        names = fields[:1]
+    if len(names) != 1:
+        raise UsageError("name one sweep or one field", hint="labctl sweep NAME; labctl ls sweeps")
+    if recipe is None:
+        found = load_sweep(project, registry, names[0], preset)
+    else:
+        found = sweep_of_field(project, registry, names[0], recipe, preset)
+    found = replace(found, fixed=tuple(overrides))
+    loaded = load(project, registry, found.config.recipe, preset, found.fixed)
+    return Asked(found, loaded)
+
+
+def grid(project: Project, registry: Registry, asked: Asked) -> list[Cell]:
+    """Every point with every seed."""
+    return cells(project, registry, asked.sweep, asked.sweep.points())
+
+
+def trained(
+    project: Project, registry: Registry, asked: Asked, how: How, retry: frozenset[Status]
+) -> Outcomes:
+    """What `sweep` does."""
+    found = asked.sweep
+    require_data(project, registry, [asked.recipe])
+    if any(name.startswith("data.") for name in found.fields):
+        points = found.points()
+        require_data(project, registry, [found.at(project, registry, point) for point in points])
+    table = grid(project, registry, asked)
+    # What was lost or stopped goes on where it was.
+    anew = retry - {Status.LOST, Status.STOPPED}
+    set_aside(project, [c.job for c in table if c.run(project).status in anew])
+    todo = due(project, table, retry)
+    keys = {cell.job.plan.key for cell in todo}
+    left = [cell.run(project) for cell in table if cell.job.plan.key not in keys]
+    outcomes = carried_out(project, registry, [cell.job for cell in todo], how)
+    skipped = [Outcome(run, run.status, was_skipped=True) for run in left]
+    return Outcomes.of_sweep([*outcomes, *skipped])
+
+
+def statuses(text: str) -> frozenset[Status]:
+    """The ends that a list of words names.
+
+    Raises:
+        UsageError: a word that is none.
+    """
+    words = [word.strip().lower() for word in text.split(",") if word.strip()]
+    if unknown := [word for word in words if word not in RETRIED]:
+        raise UsageError(f"--retry {unknown[0]}: no way for a run to end", hint=", ".join(RETRIED))
+    return frozenset(Status(word.upper()) for word in words)
+
+
+def _written(seeds: int | str | Iterable[int] | None) -> str | None:
+    """As on the command line."""
+    if seeds is None or isinstance(seeds, str):
+        return seeds
+    return str(seeds) if isinstance(seeds, int) else ",".join(map(str, seeds)) + ","
