@@ -9,8 +9,9 @@ from rich.console import Console
 
 from labctl.execute.duration import lasting
 from labctl.project import Project
+from labctl.reports.phrase import flops_of, text_of
 from labctl.store.run import Run
-from labctl.verbs.looks import WIDTH, table_of, text_of
+from labctl.verbs.looks import WIDTH, table_of
 
 if TYPE_CHECKING:
     from labctl.reports.power import Power
@@ -22,20 +23,6 @@ console = Console(
     soft_wrap=True,
     width=None if _terminal.is_terminal or "COLUMNS" in os.environ else WIDTH,
 )
-
-
-def rate_of(flops_per_second: float) -> str:
-    """`1.25 TFLOP/s`."""
-    return f"{flops_of(flops_per_second)}/s"
-
-
-def flops_of(count: float) -> str:
-    """`763.8 GFLOP`."""
-    for unit in ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"):
-        if count < 1000:
-            return f"{count:.4g} {unit}"
-        count /= 1000
-    return f"{count:.4g} EFLOP"
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:

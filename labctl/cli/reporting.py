@@ -10,7 +10,16 @@ import typer
 
 from labctl.errors import ClaimError, UsageError
 
-from .session import AsJson, Preset, RunNames, TableName, claimants, open_project, print_json
+from .session import (
+    AsJson,
+    Preset,
+    RunNames,
+    TableName,
+    claimants,
+    open_project,
+    page_place,
+    print_json,
+)
 
 FORMATS = ("terminal", "markdown", "latex", "macros", "csv", "json")
 
@@ -73,7 +82,7 @@ def report(
     if html is not None:
         from labctl.reports.page import page
 
-        place = html if html.suffix.lower() == ".html" else html / "index.html"
+        place = page_place(html, "index.html")
         words = ["labctl", "report", "--table", table or "main"]
         words += ["--preset", preset] if preset else []
         words += [word for path in bundles or () for word in ("--bundle", str(path))]

@@ -102,6 +102,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, default=str))
 
 
+def page_place(asked: Path, name: str) -> Path:
+    """The file that `--html` means; a folder gets one called `name`."""
+    return asked if asked.suffix.lower() == ".html" else asked / name
+
+
 def set_project(root: Path | None) -> None:
     """Make `--project` hold for the whole command, workers included."""
     import os

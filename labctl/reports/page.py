@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -19,13 +17,10 @@ from labctl.errors import EnvironmentProblem
 from .bundle import FORMAT, MARKER, without_paths
 from .columns import PLUS_MINUS
 from .grid import Cell, Grid, GridRow
-from .plots.plot import INK, Plot
+from .plots.plot import Plot
 from .result import Result
+from .template import filled
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
-_ID = re.compile(r'<g id="[^"]*">')
 _MARKED_WORDS = ("REPRODUCED", "REFUTED", "UNRESOLVED", "SUSPECT")
 
 
@@ -72,7 +67,8 @@ def page(grid: Grid, command: str) -> str:
     Raises:
         EnvironmentProblem: a picture cannot be read.
     """
-    return _template("page.html").render(
+    return filled(
+        "page.html",
         grid=grid,
         command=command,
         version=__version__,
@@ -83,23 +79,13 @@ def page(grid: Grid, command: str) -> str:
         sort_value=sort_value,
         whole=_whole,
         verdict=_verdict,
-        svg=inline,
         plot_files=_plot_files,
     )
 
 
 def fragment(grid: Grid) -> str:
     """The table as an HTML element, with its footnotes and plots, for a notebook."""
-    return _template("fragment.html").render(grid=grid, whole=_whole, svg=inline)
-
-
-def _template(name: str) -> Template:
-    from jinja2 import Environment, StrictUndefined
-
-    surroundings = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return surroundings.from_string((files(__package__) / name).read_text(encoding="utf-8"))
+    return filled("fragment.html", grid=grid, whole=_whole)
 
 
 def sort_value(cell: Cell) -> str:
@@ -128,13 +114,6 @@ def _notes(grid: Grid) -> Iterator[tuple[int, str]]:
 def _whole(text: str) -> str:
     """The text with what must not be parted in a line: a mean and its sd."""
     return text.replace(f" {PLUS_MINUS} ", f"\u00a0{PLUS_MINUS}\u00a0")
-
-
-def inline(plot: Plot) -> str:
-    """The plot's `<svg>` element, whose ink is that of the text around it, without names that two
-    plots of a page would share."""
-    element = plot.svg[plot.svg.index("<svg") :]
-    return _ID.sub("<g>", element).replace(INK, "currentColor")
 
 
 def _runs(row: GridRow) -> Iterator[Shown]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -25,13 +24,6 @@ def table_of(*columns: str, is_tight: bool = False) -> Table:
         least = max(map(len, column.split())) if is_tight else None
         table.add_column(column, overflow="fold", no_wrap=column in UNBROKEN, min_width=least)
     return table
-
-
-def text_of(value: Any) -> str:
-    """A value in four digits."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else str(value)
 
 
 def in_html(renderable: RenderableType) -> str:

@@ -17,9 +17,10 @@ from labctl.project import Project
 from labctl.recipe.budget import Match
 from labctl.recipe.recipe import Recipe
 from labctl.recipe.recipe import load as load_recipe
+from labctl.reports.phrase import text_of
 from labctl.store.run import Run, run_of
 
-from .looks import in_html, table_of, text_of
+from .looks import in_html, table_of
 from .opening import Where, opened
 
 MOST_VALUES = 9

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ from typing import Any
 import pytest
 
 from labctl.reports.bundle import read_bundle
+from labctl.reports.contrast import compare
+from labctl.reports.contrast_page import contrast_page
 from labctl.reports.grid import Cell, Grid
 from labctl.reports.page import page, sort_value
 from labctl.reports.report import report
+from labctl.reports.side import side
 
 TABLE = """\
 title: Two & more
@@ -181,13 +185,13 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def opened(browser: Any, text: str, tmp_path: Path) -> Iterator[Any]:
-    """Opens the page in a tab of given options; in the end nothing was fetched, nothing failed."""
+def opening(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    """Opens a page in a tab of given options; in the end nothing was fetched, nothing failed."""
     path = tmp_path / "index.html"
-    path.write_text(text, encoding="utf-8")
     tabs, faults, fetched = [], [], []
 
-    def tab(**options: Any) -> Any:
+    def tab(text: str, **options: Any) -> Any:
+        path.write_text(text, encoding="utf-8")
         context = browser.new_context(**options)
         tabs.append(context)
         made = context.new_page()
@@ -202,6 +206,20 @@ def opened(browser: Any, text: str, tmp_path: Path) -> Iterator[Any]:
         context.close()
     assert faults == []
     assert {url for url in fetched if not url.startswith("data:")} == {path.as_uri()}
+
+
+@pytest.fixture
+def opened(opening: Any, text: str) -> Any:
+    """Opens the page of the table."""
+    return partial(opening, text)
+
+
+@pytest.fixture
+def comparison(grid: Grid, lab: Any) -> str:
+    """The page of `base` held against `other`."""
+    base, other = (side(lab.project, lab.registry, name) for name in ("base", "other"))
+    found = compare(lab.registry, base, other)
+    return contrast_page(found, base, other, "labctl compare base other")
 
 
 def labels(tab: Any) -> list[str]:
@@ -238,10 +256,14 @@ def test_a_number_leads_to_the_runs_behind_it(opened: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("which", ["text", "comparison"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1400])
-def test_it_can_be_read_on_any_screen(opened: Any, scheme: str, width: int) -> None:
-    tab = opened(color_scheme=scheme, viewport={"width": width, "height": 800})
+def test_it_can_be_read_on_any_screen(
+    opening: Any, request: pytest.FixtureRequest, which: str, scheme: str, width: int
+) -> None:
+    shown = request.getfixturevalue(which)
+    tab = opening(shown, color_scheme=scheme, viewport={"width": width, "height": 800})
     assert tab.evaluate("document.documentElement.scrollWidth") <= width, "the page has no side"
     colors = tab.evaluate(
         "[...document.querySelectorAll('h1, td, th, p, li, figcaption, b, a, svg text')].map(e => {"

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from labctl.cli.contrasts import print_contrast
+from labctl.cli.main import app
 from labctl.errors import LabctlError, UsageError
 from labctl.reports.bundle import write_bundle
 from labctl.reports.contrast import Amount, Change, Contrast, compare
+from labctl.reports.contrast_page import contrast_page
 from labctl.reports.side import side
 from labctl.store.run import Run, run_of
 
@@ -261,3 +265,51 @@ def test_runs_are_compared_without_torch(base: Any) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert changes(Contrast.model_validate_json(done.stdout).fields) == {"seed": (0, 1)}
+
+
+def contrast_text(base: Any, a: str, b: str) -> str:
+    ours, theirs = (side(base.project, base.registry, text) for text in (a, b))
+    found = compare(base.registry, ours, theirs)
+    return contrast_page(found, ours, theirs, "labctl compare A B")
+
+
+def test_a_page_says_what_the_terminal_says(
+    base: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = {44: {"test/acc": 0.01}}
+    base.run("base", 0, evaluations=early)
+    other = base.run("base", 0, acc=0.75, point=("schedules.lr.peak=2e-3",), evaluations=early)
+    text = contrast_text(base, "base seed=0", other.plan.name)
+    monkeypatch.setattr("labctl.cli.contrasts.console._width", 160)
+    print_contrast(held(base, "base seed=0", other.plan.name))
+    shown = unescape(re.sub("<[^>]*>", " ", text.partition("</style>")[2]))
+    for word in capsys.readouterr().out.split():
+        assert word in shown or not word.strip("\u2500"), word
+    assert text.count("<svg") == text.count("<figure") >= 1
+    assert "test/acc over training" in text
+    assert not re.search("<script|<link|<img|url\\(http|[^:]href=| src=", text)
+
+
+def test_a_page_of_what_never_ran_has_no_curves(base: Any) -> None:
+    base.recipe("later", model="{architecture: toy, width: 16}")
+    text = contrast_text(base, "base", "later")
+    assert "<svg" not in text and "later has no result" in text and "no schedule differs" in text
+
+
+def test_a_page_shows_names_as_text(base: Any) -> None:
+    base.run("base", 0, provenance={"system": "<b>odd</b>"})
+    base.run("base", 1, provenance={"system": "plain"})
+    text = contrast_text(base, "base seed=0", "base seed=1")
+    assert "&lt;b&gt;odd" in text and "<b>odd" not in text
+
+
+def test_a_page_is_written_where_it_was_asked(base: Any, capsys: Any) -> None:
+    base.run("base", 0)
+    base.run("base", 1)
+    for asked, found in (("site", "site/compare.html"), ("x/y.html", "x/y.html")):
+        app(["compare", "base/seed=0", "base/seed=1", "--html", asked], standalone_mode=False)
+        assert capsys.readouterr().out == f"wrote {found}\n"
+        text = (base.project.root / found).read_text(encoding="utf-8")
+        assert "labctl compare base/seed=0 base/seed=1" in text
+    with pytest.raises(UsageError, match="--html writes a page, --json prints"):
+        app(["compare", "base", "base", "--html", "x", "--json"], standalone_mode=False)

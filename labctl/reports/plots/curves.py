@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from labctl.reports.quantity import axis_label, scaled
 from labctl.reports.result import Curve, Result
-from labctl.reports.rows import Row
 from labctl.reports.statistics import Summary, summary
 
 from .plot import Plot, color, dash, drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+class Trained(Protocol):
+    """Something with results."""
+
+    @property
+    def results(self) -> Mapping[int, Result]:
+        """By seed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,7 @@ class Line:
     """Over seeds, at each of them."""
 
 
-def lines(rows: Sequence[tuple[str, Row]], metric: str) -> Iterator[Line]:
+def lines(rows: Sequence[tuple[str, Trained]], metric: str) -> Iterator[Line]:
     """One line per row that has such a curve of two points or more; where seeds were evaluated at
     other steps, at those that all of them have."""
     for place, (label, row) in enumerate(rows):
@@ -56,7 +64,7 @@ def epoch_of(result: Result) -> int:
     return int(result.work.get("steps_per_epoch", 1))
 
 
-def learning_curves(rows: Sequence[tuple[str, Row]], metric: str, name: str) -> Plot | None:
+def learning_curves(rows: Sequence[tuple[str, Trained]], metric: str, name: str) -> Plot | None:
     """None if no row has a curve of the metric."""
     found = list(lines(rows, metric))
     if not found:
