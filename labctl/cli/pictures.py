@@ -9,7 +9,7 @@ from rich.console import Console
 
 from labctl.execute.duration import lasting
 from labctl.project import Project
-from labctl.reports.phrase import flops_of, text_of
+from labctl.reports.number import flops_of, text_of
 from labctl.store.run import Run
 from labctl.verbs.looks import WIDTH, table_of
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from labctl.measure.speed import COMPILED, Case, Speed
 from labctl.plans.plan import settings_of
-from labctl.reports.phrase import rate_of, text_of
+from labctl.reports.number import rate_of, text_of
 from labctl.verbs.looks import table_of
 
 from .pictures import console

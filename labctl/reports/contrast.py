@@ -20,6 +20,7 @@ from labctl.store.status import Status
 
 from .bundle import without_paths
 from .entry import trace_of
+from .items import Items, items
 from .quantity import value_of
 from .result import Number, Result
 from .side import Side
@@ -123,6 +124,8 @@ class Contrast(Config):
     data: tuple[Change, ...]
     environment: tuple[Change, ...]
     results: tuple[Measured, ...]
+    items: tuple[Items, ...]
+    """Of pairs of seeds whose predictions are here."""
     partings: tuple[Parting, ...]
     notes: tuple[str, ...]
 
@@ -152,6 +155,7 @@ def compare(registry: Registry, a: Side, b: Side, *, with_code: bool = False) ->
         data=_changes(_data(a), _data(b)),
         environment=_changes(_environment(a), _environment(b)) if a.results and b.results else (),
         results=tuple(_measured(a, b, pairs)),
+        items=tuple(_items(a, b, pairs)),
         partings=tuple(_partings(a, b, pairs)),
         notes=tuple(notes),
     )
@@ -324,6 +328,12 @@ def _value(result: Result, name: str) -> float | None:
 def _amount(values: Sequence[float]) -> Amount:
     found = summary(values)
     return Amount(mean=found.mean, sd=found.sd, n=found.n)
+
+
+def _items(a: Side, b: Side, pairs: Sequence[tuple[int, int]]) -> Iterator[Items]:
+    for x, y in pairs:
+        if x in a.runs and y in b.runs and (found := items(a.runs[x], b.runs[y])) is not None:
+            yield found
 
 
 def _partings(a: Side, b: Side, pairs: Sequence[tuple[int, int]]) -> Iterator[Parting]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import assert_never
 
 from labctl.recipe.claim import (
     AnyClaim,
@@ -79,24 +79,3 @@ def shown(value: float, unit: str = "", sign: str = "") -> str:
     """Points and percent with two digits after the point, anything else with four digits."""
     is_fixed = unit in (" points", " %")
     return f"{value:{sign}.2f}{unit}" if is_fixed else f"{value:{sign}.4g}{unit}"
-
-
-def text_of(value: Any) -> str:
-    """A value in four digits."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else str(value)
-
-
-def rate_of(flops_per_second: float) -> str:
-    """`1.25 TFLOP/s`."""
-    return f"{flops_of(flops_per_second)}/s"
-
-
-def flops_of(count: float) -> str:
-    """`763.8 GFLOP`."""
-    for unit in ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"):
-        if count < 1000:
-            return f"{count:.4g} {unit}"
-        count /= 1000
-    return f"{count:.4g} EFLOP"

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .contrast import Amount, Change, Code, Compared, Contrast, Measured, Parting, Point
-from .phrase import flops_of, text_of
+from .items import Items
+from .number import flops_of, text_of
 from .quantity import difference_unit, is_percent
 
 COMMIT = 12
@@ -49,6 +50,8 @@ def sections(found: Contrast) -> Iterator[Section]:
         alike = "the environment is the same"
         yield _changed("Environment", "environment", found.environment, alike)
         yield _results(found.results)
+    if found.items:
+        yield _items(found.items)
 
 
 def named(one: Compared) -> str:
@@ -71,6 +74,8 @@ def of_code(found: Contrast) -> Iterator[Told]:
 def remarks(found: Contrast) -> Iterator[str]:
     """Where losses part, and what qualifies the rest."""
     yield from map(_parting, found.partings)
+    if found.items:
+        yield "over examples: of these very checkpoints on other examples, not of other seeds"
     yield from found.notes
 
 
@@ -86,8 +91,7 @@ def _code(one: Code) -> str:
 
 
 def _parting(parting: Parting) -> str:
-    a, b = parting.seeds
-    seeds = f"seed {a}" if a == b else f"seeds {a} and {b}"
+    seeds = _seeds(parting.seeds)
     if parting.step is None:
         return f"{seeds}: all {parting.compared} training losses that both kept are equal"
     what = "the loss" if parting.metric == "loss" else parting.metric
@@ -138,6 +142,26 @@ def _results(results: Sequence[Measured]) -> Section:
         for one in results
     )
     return Section("Results", ("result", *heads), rows, "", are_figures=True)
+
+
+def _items(found: Sequence[Items]) -> Section:
+    """Example by example, of every pair of seeds."""
+    heads = ("test examples", "right in A only", "right in B only", "B - A, 95 % over examples")
+    rows = tuple(
+        (
+            f"{_seeds(one.seeds)}, n={one.n}",
+            str(one.only_a),
+            str(one.only_b),
+            f"{one.difference:+.2f} ({one.low:+.2f} to {one.high:+.2f}) points",
+        )
+        for one in found
+    )
+    return Section("Examples", heads, rows, "", are_figures=True)
+
+
+def _seeds(pair: tuple[int, int]) -> str:
+    a, b = pair
+    return f"seed {a}" if a == b else f"seeds {a} and {b}"
 
 
 def _difference(metric: str, amount: Amount | None, is_told: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ class Side:
     """By seed, of runs that told something: unfinished ones as well."""
     sources: Mapping[str, Path]
     """By plugin: where its code lies."""
+    runs: Mapping[int, Run] = field(default_factory=dict)
+    """By seed, of results that are in this project."""
     is_published: bool = False
     """Out of a bundle: without code, and without the folders of paths."""
     notes: tuple[str, ...] = ()
@@ -110,6 +112,7 @@ def _run_side(project: Project, text: str) -> Side:
         {seed: _plain(run.plan) for seed, run in by_seed.items()},
         results,
         _stored(found[0]),
+        runs={seed: by_seed[seed] for seed in results},
         notes=tuple(notes),
     )
 
@@ -136,6 +139,7 @@ def _recipe_side(project: Project, registry: Registry, name: str, preset: str | 
         {plan.work.seed: _plain(plan) for plan in made},
         results,
         sources,
+        runs={} if row.edition else row.runs,
         notes=tuple(notes),
     )
 

@@ -48,6 +48,12 @@ class Run:
         return self.folder / "weights.pt"
 
     @property
+    def predictions_path(self) -> Path:
+        """Of each split of labelled examples the classes that a finished run predicted, and under
+        `SPLIT_targets` those that they are."""
+        return self.folder / "predictions.npz"
+
+    @property
     def source_path(self) -> Path:
         """Code of the plugins as it was when the run was planned."""
         return self.folder / "source"

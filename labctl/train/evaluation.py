@@ -24,6 +24,8 @@ class Evaluation:
     predictions: Tensor | None
     """int64 (N,) on the CPU: the class with the largest logit; None for token data or when not
     asked for."""
+    targets: Tensor | None
+    """Likewise: the class that it is."""
 
 
 @torch.no_grad()
@@ -45,6 +47,7 @@ def evaluate(
     model.eval()
     window = Window()
     predicted: list[Tensor] = []
+    targets: list[Tensor] = []
     for batch in batches.in_order(batch_size):
         batch = replace(batch, inputs=_cast(batch.inputs, arithmetic.dtype))
         with arithmetic.autocast():
@@ -52,9 +55,14 @@ def evaluate(
             _, metrics = objective.of(output, batch, knobs)
         if keep_predictions and batch.targets.ndim == 1:
             predicted.append(output.logits.argmax(-1))
+            targets.append(batch.targets)
         window.add(metrics)
     model.train(was_training)
-    return Evaluation(window.means(), torch.cat(predicted).cpu() if predicted else None)
+    return Evaluation(window.means(), _joined(predicted), _joined(targets))
+
+
+def _joined(parts: list[Tensor]) -> Tensor | None:
+    return torch.cat(parts).cpu() if parts else None
 
 
 def _cast(inputs: Tensor, dtype: torch.dtype) -> Tensor:

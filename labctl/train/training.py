@@ -385,16 +385,16 @@ class Training:
             )
 
     def _keep_predictions(self) -> None:
-        arrays = {
-            name: result.predictions.numpy()
-            for name, result in self._evaluated[1].items()
-            if result.predictions is not None
-        }
+        """What was predicted for each example, and what it is."""
+        arrays: dict[str, Any] = {}
+        small = np.uint16 if self.assembly.spec.num_classes < 2**16 else np.int64
+        for name, result in self._evaluated[1].items():
+            if result.predictions is not None and result.targets is not None:
+                arrays[name] = result.predictions.numpy().astype(small)
+                arrays[f"{name}_targets"] = result.targets.numpy().astype(small)
         if arrays:
-            small = np.uint16 if self.assembly.spec.num_classes < 2**16 else np.int64
-            compact: dict[str, Any] = {name: array.astype(small) for name, array in arrays.items()}
-            path = self.run.folder / "predictions.npz"
-            write_atomic(path, lambda file: np.savez_compressed(file, **compact))
+            path = self.run.predictions_path
+            write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
 
     def end(self, status: str, message: str = "") -> None:
         """Close the journal with the status in which this attempt ended."""

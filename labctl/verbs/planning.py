@@ -17,7 +17,7 @@ from labctl.project import Project
 from labctl.recipe.budget import Match
 from labctl.recipe.recipe import Recipe
 from labctl.recipe.recipe import load as load_recipe
-from labctl.reports.phrase import text_of
+from labctl.reports.number import text_of
 from labctl.store.run import Run, run_of
 
 from .looks import in_html, table_of

@@ -54,6 +54,7 @@ def test_uneven_last_batches_are_weighed_by_their_size() -> None:
     )
     assert result.metrics["acc"] == (logits.argmax(1) == everything.targets).double().mean().item()
     assert result.predictions is not None and torch.equal(result.predictions, logits.argmax(1))
+    assert result.targets is not None and torch.equal(result.targets, everything.targets)
 
 
 def test_the_mode_of_the_model_is_left_as_it_was() -> None:

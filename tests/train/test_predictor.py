@@ -44,8 +44,10 @@ def test_it_predicts_what_the_last_evaluation_did(trained: tuple[Any, Run]) -> N
     model = labctl.load_model(run)
     images = held_out(lab, run)
     assert images.dtype == torch.uint8
-    expected = np.load(run.folder / "predictions.npz")["test"]
+    with np.load(run.predictions_path) as kept:
+        expected, targets = kept["test"], kept["test_targets"]
     assert np.array_equal(model(images).argmax(1).numpy(), expected)
+    assert (expected == targets).mean() == pytest.approx(run.journal.last["test/acc"])
     assert not model.training and not any(p.requires_grad for p in model.parameters())
 
 
