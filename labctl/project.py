@@ -43,6 +43,11 @@ class Project:
         roots = [Path(named)] if named else []
         return (*roots, self.root / "data", self.cache / "data")
 
+    def keep_compiled(self) -> None:
+        """Have compilers keep what they make in the user's cache; to be said before torch is
+        imported, which would put a folder that does not last into its place."""
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self.cache / "compiled"))
+
     def shown(self, path: Path) -> str:
         """`path` as the user would type it: relative to the working folder where that is
         shorter."""

@@ -71,8 +71,7 @@ def _options(
     ] = False,
 ) -> None:
     set_project(project)
-    # Before torch is imported, which would put a folder that does not last into its place.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Project.at(project).cache / "compiled"))
+    Project.at(project).keep_compiled()
 
 
 def main() -> None:

@@ -89,7 +89,7 @@ def resume(
     from labctl.execute.job import Job
     from labctl.store.run import all_runs, find_runs
     from labctl.store.status import Status
-    from labctl.verbs.carrying import How, carried_out
+    from labctl.verbs.carrying import How, carry_out
     from labctl.verbs.outcomes import Outcomes
 
     project, registry = open_project()
@@ -106,7 +106,7 @@ def resume(
     console = Console(stderr=as_json, emoji=False)
     how = How(jobs, together, fail_fast, yes, not no_track, console=console)
     with interruptible(console):
-        outcomes = Outcomes(tuple(carried_out(project, registry, work, how)))
+        outcomes = Outcomes(tuple(carry_out(project, registry, work, how)))
     conclude(console, outcomes, as_json=as_json)
 
 
@@ -168,7 +168,7 @@ def measure(
     from labctl.execute.later import jobs as jobs_of
     from labctl.execute.later import told_apart
     from labctl.store.run import find_runs, run_of
-    from labctl.verbs.carrying import How, carried_out
+    from labctl.verbs.carrying import How, carry_out
     from labctl.verbs.outcomes import Outcomes
 
     project, registry = open_project()
@@ -178,7 +178,7 @@ def measure(
     console = Console(stderr=as_json, emoji=False)
     how = How(jobs, "off", yes=True, track=not no_track, console=console)
     with interruptible(console):
-        outcomes = Outcomes(tuple(carried_out(project, registry, work, how)))
+        outcomes = Outcomes(tuple(carry_out(project, registry, work, how)))
     if not as_json:
         for job in work:
             run = run_of(project, job.plan)

@@ -111,7 +111,7 @@ def sweep(
         raise UsageError(
             "what a search trains follows from what it finds", hint="leave out --dry-run"
         )
-    if not dry_run:
+    if (boundary or search) and not dry_run:
         require_data(project, registry, [asked.recipe])
     console = Console(stderr=as_json, emoji=False)
     how = How(jobs, together, fail_fast, yes, not no_track, console=console)
@@ -154,10 +154,10 @@ def _grid(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    from labctl.verbs.sweeping import grid, trained
+    from labctl.verbs.sweeping import cells_of, trained
 
     if dry_run:
-        _print_cells(project, grid(project, registry, asked), how.console, as_json)
+        _print_cells(project, cells_of(project, registry, asked), how.console, as_json)
         return
     outcomes = trained(project, registry, asked, how, retry)
     if not as_json:
@@ -222,7 +222,7 @@ def _search(
 
     from labctl.store.status import Status
     from labctl.sweeps.trials import Search
-    from labctl.verbs.carrying import carried_out
+    from labctl.verbs.carrying import carry_out
     from labctl.verbs.outcomes import Outcomes
 
     found = asked.sweep
@@ -232,7 +232,7 @@ def _search(
     config = found.config.search.fitted(asked.recipe)
     at = partial(found.at, project, registry)
     with Search(project, found.label, config, at, retry_failed=Status.FAILED in retry) as steering:
-        outcomes = Outcomes.of_sweep(carried_out(project, registry, [], how, steering))
+        outcomes = Outcomes.of_sweep(carry_out(project, registry, [], how, steering))
         findings = steering.findings
     if as_json:
         print_json(asdict(findings))
@@ -249,11 +249,11 @@ def _answered(
     project: Project, registry: Registry, todo: Sequence[Cell], how: How
 ) -> Sequence[Cell]:
     """Train what is missing of `todo`; a run without an answer ends the search."""
-    from labctl.verbs.carrying import carried_out
+    from labctl.verbs.carrying import carry_out
     from labctl.verbs.outcomes import Outcomes
 
     if todo:
-        found = carried_out(project, registry, [cell.job for cell in todo], how)
+        found = carry_out(project, registry, [cell.job for cell in todo], how)
         outcomes = replace(
             Outcomes.of_sweep(found), hint="labctl why RUN; the same command goes on"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 
 from labctl.project import Project
@@ -10,6 +11,7 @@ from labctl.store.run import run_of
 
 from .job import Job, Outcome, outcome_of
 from .provenance import Provenance
+from .signals import Heard, Interrupted
 from .supervisor import require_device
 from .width import Together, width_of
 from .worker import Stop, work
@@ -18,7 +20,11 @@ from .worker import Stop, work
 def carry_out_inline(
     project: Project, registry: Registry, jobs: Sequence[Job], together: Together = 1
 ) -> list[Outcome]:
-    """Train what is missing here; breakpoints in plugins work, for their live code is used."""
+    """Train what is missing here; breakpoints in plugins work, for their live code is used.
+
+    Raises:
+        Interrupted: a signal asked for the end; every run has a checkpoint.
+    """
     provenance = Provenance(registry)
     runs = [run_of(project, job.plan) for job in jobs]
     missing = [
@@ -29,13 +35,17 @@ def carry_out_inline(
     require_device([job for job, _ in missing])
     for job, run in missing:
         provenance.store(run, job.plan, job.recipe)
-    attempts = work(
-        [run for _, run in missing],
-        project.data_roots,
-        Stop(),
-        registry=registry,
-        width=width_of(together),
-    )
+    stop = Stop()
+    with Heard(stop.note):
+        attempts = work(
+            [run for _, run in missing],
+            project.data_roots,
+            stop,
+            registry=registry,
+            width=width_of(together),
+        )
+    if stop.reason:
+        raise Interrupted(signal.Signals[stop.reason])
     begun = {attempt.run.folder for attempt in attempts}
     return [
         outcome_of(run, job.plan, was_skipped=run.folder not in begun)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType
 
@@ -18,12 +19,16 @@ class Interrupted(Exception):
 
 
 class Heard:
-    """For as long as it is entered, signals are handled by `handler` and end nothing."""
+    """For as long as it is entered, signals are handled by `handler` and end nothing; outside the
+    main thread, which alone may say so, they are handled as before."""
 
     def __init__(self, handler: Callable[[int, FrameType | None], None]) -> None:
         self.handler = handler
 
     def __enter__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            self.before = {}
+            return
         # What is ignored already stays so: that is how nohup keeps a command alive.
         heard = [n for n in NUMBERS if signal.getsignal(n) is not signal.SIG_IGN]
         self.before = {number: signal.signal(number, self.handler) for number in heard}

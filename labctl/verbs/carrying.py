@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from labctl.errors import EnvironmentProblem, LabctlError, UsageError
-from labctl.execute.display import display_for
-from labctl.execute.inline import carry_out_inline
 from labctl.execute.job import Job, Outcome
-from labctl.execute.supervisor import Options, Steering, Supervisor
-from labctl.execute.width import Together
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
 from labctl.registry.card import Places
 from labctl.registry.registry import Registry
 from labctl.store.run import run_of
 from labctl.store.status import Status
+
+if TYPE_CHECKING:
+    from labctl.execute.supervisor import Steering
+    from labctl.execute.width import Together
 
 STAMP = "%Y%m%d-%H%M%S"
 """Of what is set aside."""
@@ -69,7 +70,7 @@ class How:
         )
 
 
-def carried_out(
+def carry_out(
     project: Project,
     registry: Registry,
     work: Sequence[Job],
@@ -81,6 +82,11 @@ def carried_out(
     Raises:
         Interrupted: a signal asked for the end; every run has a checkpoint.
     """
+    # They need torch, which whoever only asks, or asks wrongly, does not wait for.
+    from labctl.execute.display import display_for
+    from labctl.execute.inline import carry_out_inline
+    from labctl.execute.supervisor import Options, Supervisor
+
     if how.inline:
         return carry_out_inline(project, registry, work, how.width)
     options = Options(how.jobs, how.fail_fast, how.yes, how.track, how.width)

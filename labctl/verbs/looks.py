@@ -29,7 +29,13 @@ def table_of(*columns: str, is_tight: bool = False) -> Table:
 def in_html(renderable: RenderableType) -> str:
     """What a terminal would show, as an HTML element."""
     console = Console(
-        file=io.StringIO(), width=WIDTH, record=True, highlight=False, emoji=False, soft_wrap=True
+        file=io.StringIO(),
+        width=WIDTH,
+        record=True,
+        highlight=False,
+        emoji=False,
+        soft_wrap=True,
+        force_jupyter=False,
     )
     console.print(renderable)
     return console.export_html(inline_styles=True, code_format=_FRAME)

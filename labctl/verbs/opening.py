@@ -14,4 +14,5 @@ Where = Project | Path | str | None
 def opened(project: Where = None) -> tuple[Project, Registry]:
     """The project, and a registry of the plugins that it sees."""
     found = project if isinstance(project, Project) else Project.at(project)
+    found.keep_compiled()
     return found, Registry(found.plugins)

@@ -19,7 +19,7 @@ from .looks import in_html, table_of
 AGAIN = "labctl status; labctl logs RUN; `labctl run` again goes on where they were"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Outcomes(Sequence[Outcome]):
     """One outcome for each run that was asked for, in the order of asking."""
 
@@ -86,6 +86,9 @@ class Outcomes(Sequence[Outcome]):
              "skipped": o.was_skipped, "folder": o.run.folder, "message": o.message}
             for o in self
         ]  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<{self.summary}>"
 
     def __rich__(self) -> RenderableType:
         table = table_of("run", "key", "status", "message")

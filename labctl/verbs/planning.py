@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from labctl.errors import UsageError
 from labctl.plans.derive import plans
 from labctl.plans.plan import Plan
 from labctl.plans.sketch import KnobSketch, realised, sketches
@@ -57,15 +58,26 @@ def plan(
         recipe: one that was loaded, whose overrides and preset are its own; or as for `load`.
 
     Raises:
-        UsageError, RecipeError: as `load`, or a structural knob cannot follow its schedule.
+        UsageError, RecipeError: as `load`, or a structural knob cannot follow its schedule; a
+            loaded recipe comes with overrides or a preset.
     """
     found, _ = opened(project)
     if not isinstance(recipe, Recipe):
         recipe = load(recipe, *overrides, preset=preset, project=found)
+    elif overrides or preset:
+        raise told_too_late(recipe)
     return Planned(found, recipe, plans(recipe))
 
 
-@dataclass(frozen=True, slots=True)
+def told_too_late(recipe: Recipe) -> UsageError:
+    """What overrides or a preset of a loaded recipe are: it has its own already."""
+    return UsageError(
+        f"{recipe.label} is loaded already: overrides and a preset come too late for it",
+        hint=f'labctl.load("{recipe.name}", "FIELD=VALUE", preset=...)',
+    )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Planned:
     """A recipe with a plan for each of its seeds."""
 
@@ -77,6 +89,9 @@ class Planned:
     def runs(self) -> list[Run]:
         """Where each plan's run lies, begun or not."""
         return [run_of(self.project, plan) for plan in self.plans]
+
+    def __repr__(self) -> str:
+        return f"<plan of {self.recipe.label}: {len(self.plans)} runs>"
 
     def __rich__(self) -> RenderableType:
         return Group(*self._parts())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from labctl.reports.grid import Grid
@@ -12,9 +12,9 @@ from .opening import Where, opened
 
 
 def report(
-    table: str = "main",
+    table: str | Path = "main",
     preset: str | None = None,
-    bundles: Sequence[Path | str] = (),
+    bundles: Path | str | Iterable[Path | str] = (),
     *,
     plots: bool | None = True,
     project: Where = None,
@@ -33,5 +33,5 @@ def report(
         RecipeError: a fault of the table or of a recipe.
         RunError: a bundle that cannot be read.
     """
-    paths = tuple(Path(path) for path in bundles)
-    return make(*opened(project), table, preset, paths, plots=plots)
+    named = [bundles] if isinstance(bundles, str | Path) else bundles
+    return make(*opened(project), str(table), preset, tuple(map(Path, named)), plots=plots)

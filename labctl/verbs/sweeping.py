@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
+from pathlib import Path
 
 from labctl.errors import UsageError
 from labctl.execute.job import Outcome
@@ -14,7 +16,7 @@ from labctl.store.status import Status
 from labctl.sweeps.jobs import Cell, cells, due
 from labctl.sweeps.sweep import Sweep, load_sweep, parse_seeds, sweep_of_field, with_values
 
-from .carrying import How, carried_out, require_data, set_aside
+from .carrying import How, carry_out, require_data, set_aside
 from .opening import Where, opened
 from .outcomes import Outcomes
 
@@ -25,8 +27,8 @@ RETRIED = ("diverged", "failed", "halted", "lost", "stopped")
 def sweep(
     name: str = "",
     *overrides: str,
-    values: str | Sequence[str] = (),
-    recipe: str | None = None,
+    values: str | float | Iterable[str | float] = (),
+    recipe: str | Path | None = None,
     seeds: int | str | Iterable[int] | None = None,
     zip_: bool = False,
     retry: str | Iterable[str] = (),
@@ -46,8 +48,8 @@ def sweep(
     Args:
         name: a sweep of recipes/sweeps/, or with `recipe` a field of it.
         overrides: FIELD=VALUE of all points.
-        values: lo:hi:step, lo:hi/n, log:lo:hi/n, or a list; FIELD=VALUES, one for each of several
-            fields.
+        values: lo:hi:step, lo:hi/n, log:lo:hi/n, or several values; FIELD=VALUES, one for each of
+            several fields.
         seeds: 5 for 0 to 4, or several seeds.
         zip_: several fields together, not every combination.
         retry: what is tried again: failed, diverged, halted, lost, stopped.
@@ -63,8 +65,12 @@ def sweep(
         Interrupted: a signal asked for the end; every run has a checkpoint.
     """
     found, registry = opened(project)
-    given = (values,) if isinstance(values, str) else tuple(values)
-    asked = asked_for(found, registry, [name] if name else [], overrides, given, recipe, preset)
+    given = _texts(values)
+    words = [name, *overrides] if name else list(overrides)
+    names = [word for word in words if "=" not in word]
+    fixed = [word for word in words if "=" in word]
+    named = None if recipe is None else str(recipe)
+    asked = asked_for(found, registry, names, fixed, given, named, preset)
     asked = asked.at(given, is_zip=zip_, seeds=_written(seeds))
     how = How(jobs, together, fail_fast, yes, track)
     again = statuses(retry if isinstance(retry, str) else ",".join(retry))
@@ -123,7 +129,7 @@ def asked_for(
     return Asked(found, loaded)
 
 
-def grid(project: Project, registry: Registry, asked: Asked) -> list[Cell]:
+def cells_of(project: Project, registry: Registry, asked: Asked) -> list[Cell]:
     """Every point with every seed."""
     return cells(project, registry, asked.sweep, asked.sweep.points())
 
@@ -137,16 +143,17 @@ def trained(
     if any(name.startswith("data.") for name in found.fields):
         points = found.points()
         require_data(project, registry, [found.at(project, registry, point) for point in points])
-    table = grid(project, registry, asked)
+    table = cells_of(project, registry, asked)
     # What was lost or stopped goes on where it was.
     anew = retry - {Status.LOST, Status.STOPPED}
     set_aside(project, [c.job for c in table if c.run(project).status in anew])
     todo = due(project, table, retry)
     keys = {cell.job.plan.key for cell in todo}
     left = [cell.run(project) for cell in table if cell.job.plan.key not in keys]
-    outcomes = carried_out(project, registry, [cell.job for cell in todo], how)
-    skipped = [Outcome(run, run.status, was_skipped=True) for run in left]
-    return Outcomes.of_sweep([*outcomes, *skipped])
+    outcomes = carry_out(project, registry, [cell.job for cell in todo], how)
+    outcomes += [Outcome(run, run.status, was_skipped=True) for run in left]
+    places = {cell.run(project).folder: place for place, cell in enumerate(table)}
+    return Outcomes.of_sweep(sorted(outcomes, key=lambda one: places[one.run.folder]))
 
 
 def statuses(text: str) -> frozenset[Status]:
@@ -161,8 +168,16 @@ def statuses(text: str) -> frozenset[Status]:
     return frozenset(Status(word.upper()) for word in words)
 
 
+def _texts(values: str | float | Iterable[str | float]) -> list[str]:
+    """As the command line has them: plain values in one list, those of a named field by
+    themselves."""
+    texts = [str(v) for v in ([values] if isinstance(values, str | float | int) else values)]
+    plain = ",".join(text for text in texts if "=" not in text)
+    return [*([plain] if plain else []), *(text for text in texts if "=" in text)]
+
+
 def _written(seeds: int | str | Iterable[int] | None) -> str | None:
     """As on the command line."""
     if seeds is None or isinstance(seeds, str):
         return seeds
-    return str(seeds) if isinstance(seeds, int) else ",".join(map(str, seeds)) + ","
+    return str(seeds) if isinstance(seeds, int | Integral) else ",".join(map(str, seeds)) + ","

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from labctl.reports.growing import growth
 from labctl.reports.table import recipes_of
 from labctl.store.run import run_of
 
-from .carrying import How, carried_out, require_data, set_aside
+from .carrying import How, carry_out, require_data, set_aside
 from .opening import Where, opened
 from .outcomes import Outcomes
+from .planning import told_too_late
 
 
 def run(
@@ -57,7 +59,8 @@ def run(
         How each run stands: `.require()` raises where one is not done.
 
     Raises:
-        UsageError, RecipeError: something that is no recipe, or a faulty one.
+        UsageError, RecipeError: something that is no recipe, or a faulty one; overrides or a preset
+            beside a recipe that was loaded.
         EnvironmentProblem: data or a device are missing.
         Interrupted: a signal asked for the end; every run has a checkpoint.
     """
@@ -80,18 +83,15 @@ def trained(
     loaded = list(_loaded(project, registry, recipes, table, preset))
     require_data(project, registry, loaded)
     work = _distinct(
-        (
-            Job(plan, recipe.path)
-            for recipe in loaded
-            for plan in (*plans(recipe), *_joined(project, recipe))
-        ),
-        how,
+        Job(plan, recipe.path)
+        for recipe in loaded
+        for plan in (*plans(recipe), *_joined(project, recipe))
     )
     if restart:
         set_aside(project, work)
-    outcomes = carried_out(project, registry, work, how)
-    while more := _distinct(_grown(project, registry, loaded, how), how):
-        outcomes += carried_out(project, registry, more, how)
+    outcomes = carry_out(project, registry, work, how)
+    while more := _distinct(_grown(project, registry, loaded, how)):
+        outcomes += carry_out(project, registry, more, how)
     return Outcomes(tuple(outcomes))
 
 
@@ -113,6 +113,8 @@ def _loaded(
         )
     for one in asked:
         if isinstance(one, Recipe):
+            if overrides or preset:
+                raise told_too_late(one)
             yield one
         else:
             yield load_recipe(project, registry, str(one), preset, overrides)
@@ -138,14 +140,11 @@ def _grown(
             yield from (Job(plan, recipe.path) for plan in plans(recipe, found.seeds))
 
 
-def _distinct(work: Iterable[Job], how: How) -> list[Job]:
+def _distinct(work: Iterable[Job]) -> list[Job]:
     """Each key once; which name a piece of work goes by is said if there are several."""
     first: dict[str, Job] = {}
     for job in work:
         kept = first.setdefault(job.plan.key, job)
         if kept.plan.name != job.plan.name:
-            how.console.print(
-                f"{job.plan.name}  is the same work as {kept.plan.name}",
-                highlight=False, soft_wrap=True,
-            )  # fmt: skip
+            print(f"{job.plan.name}  is the same work as {kept.plan.name}", file=sys.stderr)
     return list(first.values())

@@ -40,6 +40,7 @@ LIGHT = (
     ("logs", "--help"),
     ("bench", "--help"),
     ("verify", "--help"),
+    ("sweep", "model.depth", "--recipe", "tiny", "--values", "1,2", "--dry-run"),
     ("compare", "tiny", "ctd_gamma1.5@smoke"),
 )
 

@@ -13,6 +13,7 @@ NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebook.ipynb"
 
 def shown(cell: Any) -> dict[str, str]:
     """What a cell shows last, by MIME type."""
+    assert not [out for out in cell.outputs if out.output_type == "display_data"], "shown twice"
     (last,) = [out for out in cell.outputs if out.output_type == "execute_result"]
     data: dict[str, str] = last.data
     return data

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,9 @@ import pytest
 import labctl
 from labctl.errors import EnvironmentProblem, PartialError, RunError, UsageError
 from labctl.execute.job import Outcome
+from labctl.execute.signals import Heard, Interrupted
 from labctl.recipe.recipe import Recipe
+from labctl.store.journal import JournalWriter
 from labctl.store.run import run_of
 from labctl.store.status import Status
 from labctl.verbs.outcomes import Outcomes
@@ -62,6 +68,18 @@ def test_a_recipe_is_loaded_with_its_overrides(lab: Any) -> None:
     assert by_name.plans == planned.plans
 
 
+def test_what_comes_too_late_for_a_loaded_recipe_is_refused(lab: Any) -> None:
+    """It would be dropped, and a training of days begin in the place of a short one."""
+    recipe = labctl.load("tiny", project=lab.root)
+    for given in ({"preset": "smoke"}, {}):
+        overrides = [] if given else ["budget=1ep"]
+        with pytest.raises(UsageError, match="tiny is loaded already"):
+            labctl.plan(recipe, *overrides, project=lab.root, **given)
+        with pytest.raises(UsageError, match="tiny is loaded already"):
+            labctl.run(recipe, *overrides, project=lab.root, **given)
+    assert repr(labctl.plan(recipe, project=lab.root)) == "<plan of tiny: 2 runs>"
+
+
 def test_a_plan_shows_what_the_command_prints(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(lab.root)  # folders are shown as seen from there
     html = labctl.plan("tiny", project=lab.root)._repr_html_()
@@ -101,6 +119,61 @@ def test_a_sweep_trains_points_once(short: Any) -> None:
         labctl.sweep(project=short.root)
 
 
+@pytest.mark.parametrize(
+    ("values", "points"),
+    [
+        (["1e-3", "4e-3"], [{"schedules.lr.peak": "0.001"}, {"schedules.lr.peak": "0.004"}]),
+        ([1e-3, 0.004], [{"schedules.lr.peak": "0.001"}, {"schedules.lr.peak": "0.004"}]),
+        (1e-3, [{"schedules.lr.peak": "0.001"}]),
+        ("1e-3:3e-3:1e-3", [{"schedules.lr.peak": f"0.00{n}"} for n in (1, 2, 3)]),
+    ],
+)
+def test_values_are_what_a_reader_takes_them_for(
+    short: Any, values: Any, points: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from labctl.verbs import sweeping
+
+    seen: list[Any] = []
+    monkeypatch.setattr(sweeping, "trained", lambda _, __, asked, *___: seen.append(asked.sweep))
+    labctl.sweep("lr.peak", values=values, recipe="short", project=short.root)
+    assert seen[0].points() == points
+    labctl.sweep("batch_size=16", values="lr.peak=1e-3", recipe="short", project=short.root)
+    assert (seen[1].fields, seen[1].fixed) == (("schedules.lr.peak",), ("batch_size=16",))
+
+
+def test_a_training_in_this_process_can_be_interrupted(lab: Any) -> None:
+    """It keeps a checkpoint and nobody's lock, and goes on."""
+    (job,) = lab.jobs("tiny", "seeds=[0]", "budget=400ep")
+    found = run_of(lab.project, job.plan)
+
+    def interrupt() -> None:
+        while not found.progress.get("step"):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(Interrupted):
+        labctl.run("tiny", "seeds=[0]", "budget=400ep", inline=True, project=lab.root)
+    assert found.status is Status.STOPPED and found.checkpoint_path.exists()
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    faults: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            with Heard(lambda number, frame: None):
+                pass
+        except BaseException as error:
+            faults.append(error)
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert faults == [] and signal.getsignal(signal.SIGINT) is before
+
+
 def test_a_report_shows_itself(short: Any) -> None:
     short.train_here("short")
     grid = labctl.report(project=short.root)
@@ -119,7 +192,8 @@ def test_what_a_table_is_called_is_not_markup(short: Any) -> None:
 
 
 def test_runs_are_a_frame(short: Any) -> None:
-    assert labctl.runs(short.root).empty
+    empty = labctl.runs(short.root)
+    assert empty.empty and empty.groupby("recipe")["seed"].mean().empty
     (run,) = short.train_here("short", "seeds=[1]")
     short.train_here("short", "seeds=[0]", "model.depth=1")
     frame = labctl.runs(short.root)
@@ -137,6 +211,15 @@ def test_a_run_without_an_end_has_no_time(short: Any) -> None:
     run_of(short.project, job.plan).create(job.plan, {})
     (row,) = labctl.runs(short.root).to_dict("records")
     assert row["status"] == "PENDING" and row["time"] is None and row["ended"] == ""
+
+
+def test_a_run_that_cannot_be_read_is_a_row_as_well(short: Any) -> None:
+    (job,) = short.jobs("short")
+    run = run_of(short.project, job.plan)
+    run.create(job.plan, {})
+    JournalWriter(run.folder, 1, 0, {"device": "cpu", "device_name": None}).close()
+    (row,) = labctl.runs(short.root).to_dict("records")
+    assert row["recipe"] == "short" and "cannot be read" in row["message"]
 
 
 @pytest.mark.parametrize(
