@@ -177,7 +177,8 @@ def separated(grid: Grid) -> str:
 
 
 def as_json(grid: Grid) -> str:
-    """Everything: text, raw figures, values by seed, verdicts. What is not finite is a string."""
+    """Everything: text, raw figures, values by seed, verdicts, those on whole sweeps beside the
+    rows. What is not finite is a string."""
     rows = [
         {
             **row.facts,
@@ -190,7 +191,7 @@ def as_json(grid: Grid) -> str:
     columns = [heading.text for heading in grid.headings[1:]]
     content = {
         "table": grid.name, "title": grid.title, "columns": columns, "rows": rows,
-        "remarks": list(grid.remarks),
+        "claims": [dict(claim) for claim in grid.claims], "remarks": list(grid.remarks),
     }  # fmt: skip
     return json.dumps(_finite(content), indent=1, allow_nan=False)
 

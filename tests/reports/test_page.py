@@ -19,6 +19,7 @@ from labctl.reports.contrast import compare
 from labctl.reports.contrast_page import contrast_page
 from labctl.reports.grid import Cell, Grid
 from labctl.reports.page import page, sort_value
+from labctl.reports.render import render
 from labctl.reports.report import report
 from labctl.reports.side import side
 
@@ -156,8 +157,11 @@ def test_what_is_claimed_of_a_sweep_is_among_the_claims(lab: Any) -> None:
     for width in (2, 4):
         for seed in (0, 1):
             lab.run("base", seed, point=[f"model.width={width}"])
-    said = " ".join(Parts(page(lab.report("width"), COMMAND)).text.split())
+    table = lab.report("width")
+    said = " ".join(Parts(page(table, COMMAND)).text.split())
     assert "Claims Row Claim Verdict Measured Claimed Source all values edge" in said
+    (claim,) = json.loads(render(table, "json"))["claims"]
+    assert claim["claim"] == "edge" and claim["verdict"] in said
 
 
 @pytest.mark.parametrize(
