@@ -61,7 +61,7 @@ def bench(
     ] = STEPS,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", dir_okay=False, help="Keep all figures in a JSON file."),
+        typer.Option("--out", "-o", dir_okay=False, help="Keep all figures in a JSON file, from the first case on."),
     ] = None,
     show: Annotated[
         Path | None,
@@ -97,11 +97,11 @@ def bench(
         loaded = load(project, registry, names[0], preset, overrides)
         require_data(project, registry, [loaded])
         benching = Benching(project, registry, loaded, lambda text: typer.echo(text, err=True))
-        speed = benching.speed(
+        for speed in benching.speeds(
             engines=_names(engines), together=_counts(together), at=_names(at), steps=steps
-        )
-        if out is not None:
-            write_speed(speed, out)
+        ):
+            if out is not None:
+                write_speed(speed, out)
     if as_json:
         return print_json(speed.model_dump(mode="json"))
     from .speeds import print_speed

@@ -142,15 +142,18 @@ class Benching:
         self.project, self.registry, self.recipe, self.tell = project, registry, recipe, tell
         self.plan = plans(recipe)[0]
 
-    def speed(
+    def speeds(
         self,
         *,
         engines: Sequence[str],
         together: Sequence[int],
         at: Sequence[str],
         steps: int,
-    ) -> Speed:
+    ) -> Iterator[Speed]:
         """Time every engine with every number of seeds at every place.
+
+        Yields:
+            after each case, what has been found so far.
 
         Args:
             engines: see `ENGINES`; the recipe's own if empty.
@@ -175,15 +178,13 @@ class Benching:
         ]
         if busy := sum(run.status is Status.RUNNING for run in all_runs(self.project)):
             self.tell(f"{busy} runs of this project are being trained: the figures suffer")
+        answers: list[dict[str, Any]] = []
         with tempfile.TemporaryDirectory(prefix="labctl-bench-") as folder:
-            return self._speed(self._answers(cases, Path(folder), steps), cases)
-
-    def _answers(
-        self, cases: Sequence[Asked], folder: Path, steps: int
-    ) -> Iterator[dict[str, Any]]:
-        for number, asked in enumerate(cases):
-            self.tell(f"timing {asked}")
-            yield self._answer(asked, folder / str(number), steps, wants_matmul=number == 0)
+            for asked in cases:
+                self.tell(f"timing {asked}")
+                own, is_first = Path(folder, str(len(answers))), not answers
+                answers.append(self._answer(asked, own, steps, wants_matmul=is_first))
+                yield self._speed(answers, cases[: len(answers)])
 
     def _answer(
         self, asked: Asked, folder: Path, steps: int, *, wants_matmul: bool
@@ -221,8 +222,7 @@ class Benching:
             raise error
         return answer
 
-    def _speed(self, answers: Iterator[dict[str, Any]], cases: Sequence[Asked]) -> Speed:
-        found = list(answers)
+    def _speed(self, answers: Sequence[dict[str, Any]], cases: Sequence[Asked]) -> Speed:
         spec, work = self.recipe.spec, self.plan.work
         is_text = spec.inputs == "tokens"
         return Speed(
@@ -233,15 +233,15 @@ class Benching:
             batch_size=work.batch_size,
             unit="tokens" if is_text else "examples",
             per_step=work.batch_size * (spec.shape[0] if is_text else 1),
-            environment=found[0]["facts"],
-            matmul=Matmul.model_validate(found[0]["matmul"]),
+            environment=answers[0]["facts"],
+            matmul=Matmul.model_validate(answers[0]["matmul"]),
             cases=tuple(
                 Case.model_validate_json(json.dumps(
                     {**answer["case"], "engine": asked.engine, "together": asked.together,
                      "at": asked.at, "at_step": asked.at_step,
                      "structural": work.structural_at(asked.at_step)}
                 ))
-                for asked, answer in zip(cases, found, strict=True)
+                for asked, answer in zip(cases, answers, strict=True)
             ),
         )  # fmt: skip
 

@@ -157,11 +157,12 @@ def test_a_bench_leaves_no_run_and_no_folder(
     recipe = recipe_of(lab, "model.depth=1")
     before = sorted(lab.root.rglob("*"))
     told: list[str] = []
-    speed = Benching(lab.project, lab.registry, recipe, told.append).speed(
+    *before_last, speed = Benching(lab.project, lab.registry, recipe, told.append).speeds(
         engines=["graphed", "eager"], together=[1, 2], at=["0%", "100%"], steps=5
     )
     assert sorted(lab.root.rglob("*")) == before
     assert list(scratch.iterdir()) == []
+    assert [one.cases for one in before_last] == [speed.cases[:count] for count in (1, 2, 3)]
     assert [(c.engine, c.together, c.at) for c in speed.cases] == [
         ("eager", 1, "0%"),
         ("eager", 2, "0%"),
@@ -182,8 +183,10 @@ def test_a_bench_leaves_no_run_and_no_folder(
 def test_a_recipe_that_fails_is_said_with_its_reason(lab: Any) -> None:
     recipe = recipe_of(lab, "schedules.lr.peak=1e30")
     with pytest.raises(RunError, match="eager, one seed, at 0%: DIVERGED: "):
-        Benching(lab.project, lab.registry, recipe, print).speed(
-            engines=["eager"], together=[1], at=["0%"], steps=5
+        list(
+            Benching(lab.project, lab.registry, recipe, print).speeds(
+                engines=["eager"], together=[1], at=["0%"], steps=5
+            )
         )
 
 
@@ -227,7 +230,7 @@ def test_text_is_counted_in_tokens(tmp_path: Path) -> None:
     project = Project(tmp_path)
     registry = Registry(project.plugins)
     recipe = load(project, registry, str(source / "marginalia.yaml"), None, ("batch_size=4",))
-    speed = Benching(project, registry, recipe, print).speed(
+    (speed,) = Benching(project, registry, recipe, print).speeds(
         engines=[], together=[1], at=["0%"], steps=5
     )
     (context,) = recipe.spec.shape
