@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+from traceback import FrameSummary
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,9 @@ from .learner import Knobs, Metrics, Objective
 
 FORMS = 256
 """Forms of all objectives and models in a process that are compiled before labctl gives up."""
+
+EXPLANATION = "Explanation:"
+TORCH = str(Path(torch.__file__).parent)
 
 Whole = Callable[[nn.Module, Batch, Knobs], tuple[Tensor, Metrics]]
 
@@ -38,6 +43,8 @@ class CompiledObjective(Objective):
     def wrapping(cls, objective: Objective) -> CompiledObjective:
         torch._dynamo.config.recompile_limit = FORMS
         torch._dynamo.config.accumulated_recompile_limit = FORMS
+        # A constant that the compiler of torch 2.11 cannot read, in plain and common use.
+        torch.compiler.assume_constant_result(torch.amp.is_autocast_available)
         whole: Whole = torch.compile(objective.__call__, fullgraph=True, dynamic=False)
         return cls(objective.terms, whole)
 
@@ -63,10 +70,27 @@ class CompiledObjective(Objective):
 
 
 def _reason(error: BaseException) -> str:
-    """What the compiler found, and the error beneath it, if there was one."""
+    """What the compiler found, where, and the error beneath it, if there was one."""
     causes = [error]
     while (cause := causes[-1].__cause__) is not None:
         causes.append(cause)
-    lines = [next((line for line in str(one).splitlines() if line.strip()), "") for one in causes]
-    first, last = lines[0].strip(), lines[-1].strip()
-    return first if last == first else f"{first} ({type(causes[-1]).__name__}: {last})"
+    first, last = _said(causes[0]), _said(causes[-1])
+    place = _place(getattr(error, "real_stack", None) or ())
+    return f"{first}{place}" if last == first else f"{first}{place} ({_named(causes[-1], last)})"
+
+
+def _said(error: BaseException) -> str:
+    """A message's first line, or what stands after `Explanation:`, which says more."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    explained = (line.removeprefix(EXPLANATION) for line in lines if line.startswith(EXPLANATION))
+    return next(explained, lines[0] if lines else "").strip(" .")
+
+
+def _named(error: BaseException, said: str) -> str:
+    return f"{type(error).__name__}: {said}"
+
+
+def _place(stack: Iterable[FrameSummary]) -> str:
+    """The innermost line of the stack that is not torch's own."""
+    own = [frame for frame in stack if not frame.filename.startswith(TORCH)]
+    return f", at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""

@@ -84,9 +84,29 @@ def test_loss_metrics_and_gradients_are_those_of_the_objective() -> None:
     assert compiled.models == {Cut}
 
 
-def test_a_model_that_branches_on_its_data_is_refused() -> None:
-    with pytest.raises(EnvironmentProblem, match=r"Branching cannot be compiled: .*branching"):
+def test_a_model_that_branches_on_its_data_is_refused_with_the_place() -> None:
+    line = Branching.forward.__code__.co_firstlineno + 1
+    said = rf"Branching cannot be compiled: .*branching.*, at test_compiled.py:{line}\n"
+    with pytest.raises(EnvironmentProblem, match=said):
         CompiledObjective.wrapping(CROSS_ENTROPY)(Branching(), batch(0), knobs(8))
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_model_may_leave_autocast_where_there_is_one() -> None:
+    """In torch 2.11 whether there is one could not be asked in what is compiled."""
+
+    class Single(Cut):
+        def forward(self, inputs: Tensor, knobs: Knobs) -> Tensor:
+            if not torch.amp.is_autocast_available(inputs.device.type):
+                return super().forward(inputs, knobs)
+            with torch.autocast(inputs.device.type, enabled=False):
+                return super().forward(inputs, knobs)
+
+    model = Single()
+    expected = gradients(CROSS_ENTROPY, model, batch(0), knobs(8))
+    found = gradients(CompiledObjective.wrapping(CROSS_ENTROPY), model, batch(0), knobs(8))
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_learner_that_calls_no_objective_has_nothing_to_compile() -> None:
