@@ -61,7 +61,12 @@ def bench(
     ] = STEPS,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", dir_okay=False, help="Keep all figures in a JSON file, from the first case on."),
+        typer.Option(
+            "--out",
+            "-o",
+            dir_okay=False,
+            help="Keep all figures in a JSON file, which grows with each case.",
+        ),
     ] = None,
     show: Annotated[
         Path | None,

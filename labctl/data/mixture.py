@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from labctl.recipe.augment import Mix
 
+from .draws import Draws
 from .transfer import sent
 
 
@@ -28,40 +28,26 @@ class Mixture:
     nothing."""
 
     @classmethod
-    def drawn(cls, count: int, size: tuple[int, int], mix: Mix, draws: torch.Generator) -> Mixture:
-        """For `count` images of `size` (height, width), from a CPU generator.
+    def drawn(cls, draws: Draws, size: tuple[int, int], mix: Mix) -> Mixture:
+        """For images of `size` (height, width).
 
-        A sample's partner is the one before it. As torchvision's `MixUp` and `CutMix`, but that
-        each sample has a share of its own.
+        A sample's partner is the one before it in its batch. As torchvision's `MixUp` and `CutMix`,
+        but that each sample has a share of its own.
         """
 
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand(shape, dtype=torch.float64, generator=draws)
-
-        is_mixed = uniform(count) < mix.probability
-        is_cut = uniform(count) < mix.share_of_cutmix
-        blend = _beta(mix.mixup, count, draws)
-        window = _windows(_beta(mix.cutmix, count, draws), uniform(2, count), size)
+        is_mixed = draws.uniform() < mix.probability
+        is_cut = draws.uniform() < mix.share_of_cutmix
+        blend = _beta(draws, mix.mixup)
+        window = _windows(_beta(draws, mix.cutmix), _points(draws), size)
         top, bottom, left, right = window.unbind(1)
         kept = 1 - (bottom - top) * (right - left) / (size[0] * size[1])
         ones = torch.ones_like(blend)
         return cls(
-            partner=(torch.arange(count) - 1) % count,
+            partner=draws.starts + draws.each(lambda count, _: (torch.arange(count) - 1) % count),
             share=torch.where(is_mixed, torch.where(is_cut, kept, blend), ones).float(),
             blend=torch.where(is_mixed & ~is_cut, blend, ones).float(),
             window=torch.where((is_mixed & is_cut)[:, None], window, 0),
         )
-
-    @classmethod
-    def joined(cls, parts: Sequence[Mixture]) -> Mixture:
-        """Those of all samples of several batches in a row; partners stay within theirs."""
-        counts = torch.tensor([len(part.partner) for part in parts])
-        starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
-        columns = {
-            field.name: torch.cat([getattr(part, field.name) for part in parts])
-            for field in fields(cls)
-        }
-        return cls(**{**columns, "partner": columns["partner"] + starts})
 
     def to(self, device: torch.device) -> Mixture:
         """On a device, which is not waited for."""
@@ -91,14 +77,27 @@ def within(windows: Tensor, images: Tensor) -> Tensor:
     return (row >= top) & (row < bottom) & (column >= left) & (column < right)
 
 
-def _beta(alpha: float, count: int, draws: torch.Generator) -> Tensor:
-    """float64 (count,) from Beta(alpha, alpha); ones for an alpha of 0."""
+def _beta(draws: Draws, alpha: float) -> Tensor:
+    """float64 (B,) from Beta(alpha, alpha); ones for an alpha of 0."""
     if not alpha:
-        return torch.ones(count, dtype=torch.float64)
-    shape = torch.full((2, count), alpha, dtype=torch.float64)
-    first, second = torch._standard_gamma(shape, generator=draws).unbind()
+        return torch.ones(draws.count, dtype=torch.float64)
+
+    def gamma(count: int, generator: torch.Generator) -> Tensor:
+        shape = torch.full((2, count), alpha, dtype=torch.float64)
+        return torch._standard_gamma(shape, generator=generator)
+
+    first, second = draws.each(gamma, dim=1).unbind()
     share: Tensor = first / (first + second)
     return share
+
+
+def _points(draws: Draws) -> Tensor:
+    """float64 (2, B), uniform in [0, 1): shares of height and width."""
+
+    def rows(count: int, generator: torch.Generator) -> Tensor:
+        return torch.rand(2, count, dtype=torch.float64, generator=generator)
+
+    return draws.each(rows, dim=1)
 
 
 def _windows(kept: Tensor, middle: Tensor, size: tuple[int, int]) -> Tensor:

@@ -6,7 +6,7 @@ nearest pixel, zero outside.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -46,12 +46,6 @@ class Program:
     magnitudes: Tensor
     """float32 (B, K): slopes of shears, pixels, degrees, weights of blends, bits kept, or the value
     to solarize from; 0 where there is none."""
-
-    @classmethod
-    def joined(cls, parts: Sequence[Program]) -> Program:
-        """Those of all samples of several."""
-        columns = ([part.codes, part.magnitudes] for part in parts)
-        return cls(*(torch.cat(column) for column in zip(*columns, strict=True)))
 
 
 def operated(pixels: Tensor, program: Program) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from labctl.recipe.augment import Augment
 
+from .draws import Draws
 from .operations import NOTHING, OPERATIONS, SIGNED, Program
 
 CIFAR10: tuple[tuple[tuple[str, float, int | None], tuple[str, float, int | None]], ...] = (
@@ -108,12 +109,12 @@ class Choices:
     """int64 (B, 2): 0 for a negative magnitude, 1 for a positive one."""
 
     @classmethod
-    def drawn(cls, count: int, draws: torch.Generator) -> Choices:
-        """Choices of `count` samples from a CPU generator."""
+    def drawn(cls, draws: Draws) -> Choices:
+        """Choices of all samples."""
         return cls(
-            torch.randint(len(CIFAR10), (count,), generator=draws),
-            torch.rand(count, 2, generator=draws),
-            torch.randint(2, (count, 2), generator=draws),
+            draws.integers(len(CIFAR10)),
+            draws.each(lambda count, generator: torch.rand(count, 2, generator=generator)),
+            draws.integers(2, 2),
         )
 
     def program(self, height: int, width: int) -> Program:
@@ -126,28 +127,25 @@ class Choices:
         )
 
 
-def drawn(
-    augment: Augment, count: int, size: tuple[int, int], draws: torch.Generator
-) -> Program | None:
-    """What the policy does to `count` images of `size` (height, width), from a CPU generator; None
-    without a policy."""
+def drawn(draws: Draws, size: tuple[int, int], augment: Augment) -> Program | None:
+    """What the policy does to images of `size` (height, width); None without a policy."""
     match augment.policy:
         case "none":
             return None
         case "autoaugment_cifar10":
-            return Choices.drawn(count, draws).program(*size)
+            return Choices.drawn(draws).program(*size)
         case "randaugment":
-            level = torch.full((count, augment.operations), augment.magnitude)
-            return _alike(level, Reach.usual(*size), draws)
+            level = torch.full((draws.count, augment.operations), augment.magnitude)
+            return _alike(draws, level, Reach.usual(*size))
         case "trivialaugment_wide":
-            return _alike(torch.randint(LEVELS, (count, 1), generator=draws), WIDE, draws)
+            return _alike(draws, draws.integers(LEVELS, 1), WIDE)
 
 
-def _alike(level: Tensor, reach: Reach, draws: torch.Generator) -> Program:
+def _alike(draws: Draws, level: Tensor, reach: Reach) -> Program:
     """Operations drawn among `ALIKE`, at given levels int64 (B, K)."""
     codes, magnitudes, signed = _table(reach)
-    kind = torch.randint(len(ALIKE), level.shape, generator=draws)
-    sign = torch.randint(2, level.shape, generator=draws)
+    kind = draws.integers(len(ALIKE), level.shape[1])
+    sign = draws.integers(2, level.shape[1])
     amount = magnitudes[kind, level]
     return Program(codes[kind], torch.where(signed[kind] & (sign == 1), -amount, amount))
 

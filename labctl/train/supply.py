@@ -10,6 +10,7 @@ from torch import Tensor
 
 from labctl.data.batches import Batches
 from labctl.data.decisions import Decisions
+from labctl.data.draws import Draws
 from labctl.data.examples import Batch
 from labctl.plans.plan import Work
 
@@ -75,15 +76,9 @@ class Supply:
         if spec.inputs != "image":
             return None
         _, height, width = spec.shape
-        parts = index.split(self.work.batch_size)
-        return Decisions.joined(
-            [
-                Decisions.drawn(
-                    len(part), (height, width), augment, stream(seed, "augment", step + i)
-                )
-                for i, part in enumerate(parts)
-            ]
-        )
+        counts = [len(part) for part in index.split(self.work.batch_size)]
+        streams = [stream(seed, "augment", step + i) for i in range(len(counts))]
+        return Decisions.drawn(Draws(counts, streams), (height, width), augment)
 
 
 def _owned(batch: Batch) -> Batch:

@@ -14,6 +14,7 @@ from torchvision import transforms as tv
 
 from labctl.data.augment import augmented, erased
 from labctl.data.decisions import Decisions, erase_boxes
+from labctl.data.draws import Draws
 from labctl.data.operations import GEOMETRIC, NOTHING, OPERATIONS, operated
 from labctl.recipe.augment import Augment, Erase
 
@@ -30,9 +31,13 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def draws_of(count: int, seed: int) -> Draws:
+    return Draws.alone(count, seeded(seed))
+
+
 def decided(pixels: Tensor, augment: Augment, draws: torch.Generator) -> Decisions:
     height, width = pixels.shape[2:]
-    return Decisions.drawn(len(pixels), (height, width), augment, draws)
+    return Decisions.drawn(Draws.alone(len(pixels), draws), (height, width), augment)
 
 
 def moved(pixels: Tensor, augment: Augment, draws: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -148,7 +153,8 @@ def test_batches_augmented_at_once_are_those_augmented_one_by_one(photos: Photos
     parts = images.split(40)
     decisions = [decided(part, EVERYTHING, seeded(i)) for i, part in enumerate(parts)]
     alone = [augmented(part, own) for part, own in zip(parts, decisions, strict=True)]
-    joined = Decisions.joined(decisions)
+    draws = Draws([len(part) for part in parts], [seeded(i) for i in range(len(parts))])
+    joined = Decisions.drawn(draws, (32, 32), EVERYTHING)
     pixels, geometry = augmented(images, joined)
     assert geometry is not None and joined.boxes is not None
     assert torch.equal(pixels, torch.cat([own for own, _ in alone]))
@@ -164,7 +170,7 @@ def test_nothing_is_read_back_from_the_device(channels: int) -> None:
     assert (images.shape, images.dtype) == (pixels.shape, torch.uint8)
     assert (geometry.shape, geometry.dtype) == ((64, 2, 3), torch.float32)
     assert geometry.device == images.device == pixels.device
-    boxes = erase_boxes(64, (32, 32), Erase(), seeded(0))
+    boxes = erase_boxes(draws_of(64, 0), (32, 32), Erase())
     assert erased(images.float(), boxes).shape == pixels.shape
 
 
@@ -238,7 +244,7 @@ def boxes_of_torchvision(count: int, size: tuple[int, int], erase: Erase) -> Ten
 )
 def test_rectangles_are_distributed_as_torchvisions(size: tuple[int, int], erase: Erase) -> None:
     count = 6000
-    ours = erase_boxes(count, size, erase, seeded(10))
+    ours = erase_boxes(draws_of(count, 10), size, erase)
     with torch.random.fork_rng():
         torch.manual_seed(11)
         theirs = boxes_of_torchvision(count, size, erase)
@@ -273,7 +279,7 @@ def test_erasing_zeroes_one_rectangle_of_the_drawn_share(probability: float) -> 
     count, erase = 4000, Erase(probability=probability)
     inputs = torch.randn(count, 2, 16, 24, generator=seeded(0)).sign() * 3
     kept = inputs.clone()
-    boxes = erase_boxes(count, (16, 24), erase, seeded(12))
+    boxes = erase_boxes(draws_of(count, 12), (16, 24), erase)
     found = erased(inputs, boxes)
     assert torch.equal(inputs, kept)
     for i, (top, bottom, left, right) in enumerate(boxes.tolist()):
@@ -285,6 +291,6 @@ def test_erasing_zeroes_one_rectangle_of_the_drawn_share(probability: float) -> 
 
 def test_erasing_keeps_dtype_and_layout() -> None:
     inputs = torch.ones(32, 3, 8, 8, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
-    found = erased(inputs, erase_boxes(32, (8, 8), Erase(probability=1.0), seeded(0)))
+    found = erased(inputs, erase_boxes(draws_of(32, 0), (8, 8), Erase(probability=1.0)))
     assert found.dtype == torch.bfloat16
     assert found.is_contiguous(memory_format=torch.channels_last)

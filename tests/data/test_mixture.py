@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 
 from labctl.api import Batch, Knobs, Objective, Output
 from labctl.builtin import CrossEntropyConfig
+from labctl.data.draws import Draws
 from labctl.data.mixture import Mixture, mixed
 from labctl.errors import RecipeError
 from labctl.recipe.augment import Mix
@@ -26,7 +27,11 @@ MANY = 4000
 
 
 def drawn(count: int, seed: int = 0, **fields: Any) -> Mixture:
-    return Mixture.drawn(count, SIZE, Mix(**fields), torch.Generator().manual_seed(seed))
+    return Mixture.drawn(Draws.alone(count, seeded(seed)), SIZE, Mix(**fields))
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def images(count: int) -> Tensor:
@@ -94,9 +99,10 @@ def test_both_kinds_take_their_shares() -> None:
     assert 0.15 < is_cut.float().mean().item() < 0.26
 
 
-def test_partners_of_joined_batches_stay_within_theirs() -> None:
-    parts = [drawn(count, seed, mixup=1.0) for seed, count in enumerate((5, 3))]
-    whole, pixels = Mixture.joined(parts), images(8)
+def test_partners_of_batches_drawn_together_stay_within_theirs() -> None:
+    parts = [drawn(count, seed, mixup=1.0, cutmix=1.0) for seed, count in enumerate((5, 3))]
+    draws = Draws((5, 3), (seeded(0), seeded(1)))
+    whole, pixels = Mixture.drawn(draws, SIZE, Mix(mixup=1.0, cutmix=1.0)), images(8)
     assert whole.partner.tolist() == [4, 0, 1, 2, 3, 7, 5, 6]
     alone = torch.cat([mixed(pixels[:5], parts[0]), mixed(pixels[5:], parts[1])])
     assert torch.equal(mixed(pixels, whole), alone)

@@ -13,6 +13,7 @@ from torchvision.transforms import functional as tv
 from torchvision.transforms.v2 import functional as tv2
 
 from labctl.data.affine import normalised, resampled
+from labctl.data.draws import Draws
 from labctl.data.operations import (
     GEOMETRIC,
     OPERATIONS,
@@ -146,7 +147,7 @@ def test_blends_take_a_magnitude_for_each_image(photos: Photos) -> None:
 
 def test_what_a_sample_gets_does_not_depend_on_its_neighbours(photos: Photos) -> None:
     images = photos(200, 3, 32, 32)
-    program = Choices.drawn(200, torch.Generator().manual_seed(4)).program(32, 32)
+    program = Choices.drawn(Draws.alone(200, torch.Generator().manual_seed(4))).program(32, 32)
     whole, motion = operated(images, program)
     some = torch.randperm(200, generator=torch.Generator().manual_seed(5))[:77]
     part = Program(program.codes[some], program.magnitudes[some])
@@ -159,4 +160,4 @@ def test_what_a_sample_gets_does_not_depend_on_its_neighbours(photos: Photos) ->
 def test_other_numbers_of_channels_are_refused(channels: int) -> None:
     images = torch.zeros(3, channels, 8, 8, dtype=torch.uint8)
     with pytest.raises(RecipeError, match=f"1 or 3 channels, not {channels}"):
-        operated(images, Choices.drawn(3, torch.Generator()).program(8, 8))
+        operated(images, Choices.drawn(Draws.alone(3, torch.Generator())).program(8, 8))

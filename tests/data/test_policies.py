@@ -19,6 +19,7 @@ from torchvision.transforms import (
 )
 from torchvision.transforms.autoaugment import _apply_op
 
+from labctl.data.draws import Draws
 from labctl.data.operations import NOTHING, OPERATIONS, SIGNED, Program, operated
 from labctl.data.policies import ALIKE, CIFAR10, LEVELS, WIDE, Choices, Reach, drawn
 from labctl.recipe.augment import Augment
@@ -37,7 +38,7 @@ def replayed(image: Tensor, policy: Tensor, chance: Tensor, sign: Tensor) -> Ten
 
 def of(policy: str, count: int, size: tuple[int, int], seed: int = 1, **more: Any) -> Program:
     draws = torch.Generator().manual_seed(seed)
-    program = drawn(Augment(policy=policy, **more), count, size, draws)  # type: ignore[arg-type]
+    program = drawn(Draws.alone(count, draws), size, Augment(policy=policy, **more))  # type: ignore[arg-type]
     assert program is not None
     return program
 
@@ -80,7 +81,7 @@ def test_autoaugment_equals_torchvisions_told_to_draw_the_same(
     shape: tuple[int, int, int], photos: Photos
 ) -> None:
     images = photos(1500, *shape)
-    choices = Choices.drawn(len(images), torch.Generator().manual_seed(1))
+    choices = Choices.drawn(Draws.alone(len(images), torch.Generator().manual_seed(1)))
     ours, _ = operated(images, choices.program(*shape[1:]))
     for i, image in enumerate(images):
         policy = choices.policy[i]
@@ -113,7 +114,7 @@ def test_what_is_drawn_is_done_as_torchvision_does_it(
 
 def test_choices_are_uniform_and_independent() -> None:
     count = 50_000
-    choices = Choices.drawn(count, torch.Generator().manual_seed(2))
+    choices = Choices.drawn(Draws.alone(count, torch.Generator().manual_seed(2)))
     assert stats.chisquare(choices.policy.bincount(minlength=25)).pvalue > 1e-3
     together = choices.policy * 4 + choices.sign[:, 0] * 2 + choices.sign[:, 1]
     assert stats.chisquare(together.bincount(minlength=100)).pvalue > 1e-3
@@ -127,7 +128,7 @@ def test_choices_are_uniform_and_independent() -> None:
 
 def test_each_of_two_operations_is_done_with_its_own_probability_and_sign() -> None:
     count, row = 20_000, CIFAR10.index((("TranslateY", 0.9, 9), ("TranslateY", 0.7, 9)))
-    given = Choices.drawn(count, torch.Generator().manual_seed(3))
+    given = Choices.drawn(Draws.alone(count, torch.Generator().manual_seed(3)))
     program = Choices(torch.full((count,), row), given.chance, given.sign).program(32, 32)
     _, motion = operated(torch.zeros(count, 1, 32, 32, dtype=torch.uint8), program)
     # Level 9 is 14 of 32 pixels: both up, one up, none or opposite, one down, both down.

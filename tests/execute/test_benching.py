@@ -112,7 +112,7 @@ def slowed(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, seconds: floa
 @pytest.mark.parametrize(
     ("owner", "name", "share"),
     [
-        (Decisions, "joined", "data"),
+        (Decisions, "drawn", "data"),
         (Training, "evaluate", "evaluation"),
         (Training, "_save", "tracking"),
     ],

@@ -12,6 +12,7 @@ import torch
 
 from labctl.data.batches import Batches
 from labctl.data.decisions import Decisions
+from labctl.data.draws import Draws
 from labctl.data.examples import Batch, Images, Windows
 from labctl.recipe.augment import Augment, Erase
 from labctl.registry.card import DataSpec
@@ -49,8 +50,8 @@ def one_by_one(batches: Batches, work: Any) -> Iterator[Batch]:
         epoch, position = divmod(step, work.steps_per_epoch)
         order = torch.randperm(len(batches), generator=stream(SEED, "shuffle", epoch))
         index = order[position * SIZE : (position + 1) * SIZE]
-        draws = stream(SEED, "augment", step)
-        yield batches.at(index, Decisions.drawn(len(index), (12, 10), AUGMENT, draws))
+        draws = Draws.alone(len(index), stream(SEED, "augment", step))
+        yield batches.at(index, Decisions.drawn(draws, (12, 10), AUGMENT))
 
 
 def assert_same(one: Batch, other: Batch) -> None:
