@@ -150,8 +150,7 @@ class Timing:
             "data": data * stepping,
             "step": (1 - data) * stepping,
             "evaluation": self._example_seconds(training) * evaluated_examples(training, work),
-            "tracking": lost * work.steps
-            + (1 + stepping / between) * self._one_checkpoint(training),
+            "tracking": lost * work.steps + (1 + stepping / between) * self._one_checkpoint(pace),
         }
         whole = sum(parts.values())
         return Shares(**{name: seconds / whole for name, seconds in parts.items()})
@@ -177,13 +176,19 @@ class Timing:
         training.splits = full
         return taken[-1]
 
-    def _one_checkpoint(self, training: Training) -> float:
-        taken = []
+    def _one_checkpoint(self, pace: float) -> float:
+        """By how much it holds up training, which goes on while it is written."""
+        training = self.trainings[0]
+        lost = []
         for _ in range(CHECKPOINTS):
-            began = time.perf_counter()
-            training.checkpoint()
-            taken.append(time.perf_counter() - began)
-        return median(taken)
+            began, step = time.perf_counter(), training.step
+            training.begin_checkpoint()
+            while training.saver.is_busy:
+                self._rounds(1)
+            self._settle()
+            trained = (training.step - step) * len(self.attempts) * pace
+            lost.append(time.perf_counter() - began - trained)
+        return max(0.0, median(lost))
 
     def launches(self) -> Launches:
         """Of one step of the first run."""

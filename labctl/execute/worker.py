@@ -194,7 +194,7 @@ class Attempt:
                 training.advance(TURN)
                 self._note_progress(training)
                 if training.is_checkpoint_due:
-                    training.checkpoint()
+                    training.begin_checkpoint()
 
     @contextmanager
     def _ending(self) -> Iterator[None]:
@@ -235,7 +235,7 @@ class Attempt:
     def let_go(self) -> None:
         """Leave the run without a word of how it ended."""
         if self.training is not None:
-            self.training.journal.close()
+            self.training.leave()
         self.training = None
         self.lock.release()
 

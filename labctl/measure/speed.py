@@ -45,7 +45,7 @@ class Shares(Config):
     """The learner's steps, and waiting for their metrics."""
     evaluation: float
     tracking: float
-    """Journal, progress and checkpoints."""
+    """Journal, progress, and what checkpoints hold up."""
 
 
 class Launches(Config):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy as shallow
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from .lane import Lane
 from .learner import Knobs, Looking, Metrics
 from .measuring import take_measurements
 from .numerics import Arithmetic
+from .saver import Saver
 from .stopping import Stopping
 from .streams import seed_global
 from .supply import Supply
@@ -52,9 +54,9 @@ class Halted(LabctlError):
 class Training:
     """Carries a plan out, from its latest checkpoint on, and writes the journal.
 
-    `advance` trains up to a step, `checkpoint` makes what was done durable, `finish` evaluates,
-    measures and keeps the weights. Several trainings may take turns in one process: none keeps
-    state that another could see.
+    `advance` trains up to a step, `checkpoint` and `begin_checkpoint` make what was done durable,
+    `finish` evaluates, measures and keeps the weights. Several trainings may take turns in one
+    process: none keeps state that another could see.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Training:
             self._forget_results()
         self.stopping = Stopping.resumed(self.work.stop, run, self.step)
         self.journal = self._begin(facts, faults)
+        self.saver = Saver(run.checkpoint_path, self.journal)
         self._saved_at = time.monotonic()
 
     def _build(self) -> list[str]:
@@ -137,6 +140,7 @@ class Training:
             Diverged: the loss stopped being finite.
             Halted: a stop rule of the recipe was met.
         """
+        self.saver.note()
         with self.at_work():
             for _ in range(min(steps, self.work.steps - self.step)):
                 self._note_phase()
@@ -311,17 +315,24 @@ class Training:
 
     @property
     def is_checkpoint_due(self) -> bool:
-        return time.monotonic() - self._saved_at >= self.plan.runtime.checkpoint_seconds
+        age = time.monotonic() - self._saved_at
+        return age >= self.plan.runtime.checkpoint_seconds and not self.saver.is_busy
 
     def checkpoint(self) -> None:
-        """Make everything up to this step durable."""
+        """Make everything up to this step durable, and wait for that."""
+        self.begin_checkpoint()
+        self.saver.wait()
+
+    def begin_checkpoint(self) -> None:
+        """Begin to make everything up to this step durable, while training goes on."""
+        self.saver.wait()
         with self.at_work():
             self._settle()
-            self._save()
-        self.journal.record("checkpoint", self.step)
+            self.saver.begin(self.step, self._state())
         self._saved_at = time.monotonic()
 
-    def _save(self) -> None:
+    def _state(self) -> dict[str, Any]:
+        """All that a checkpoint holds, copied to the host."""
         state = {
             "key": self.plan.key,
             "step": self.step,
@@ -332,8 +343,8 @@ class Training:
             "window": self.window.state_dict(),
             "first": self._first,
         }
-        self.journal.sync()  # nothing before this step is ever written again
-        checkpoint.save(self.run.checkpoint_path, state)
+        copied: dict[str, Any] = _moved(state, torch.device("cpu"), copy=True)
+        return copied
 
     def _restore(self) -> list[str]:
         state, faults = checkpoint.load(self.run.checkpoint_path)
@@ -398,16 +409,27 @@ class Training:
 
     def end(self, status: str, message: str = "") -> None:
         """Close the journal with the status in which this attempt ended."""
+        try:
+            self.saver.wait()
+        except LabctlError as error:
+            self.journal.record("warning", self.step, message=f"no checkpoint: {error.message}")
         self.journal.record("end", self.step, status=status, message=message)
         self.journal.close()
 
+    def leave(self) -> None:
+        """Close the journal without a word of how this attempt ended."""
+        self.saver.wait()
+        self.journal.close()
 
-def _moved(value: Any, device: torch.device) -> Any:
-    """Tensors anywhere inside `value`, on `device`."""
+
+def _moved(value: Any, device: torch.device, *, copy: bool = False) -> Any:
+    """`value` with the tensors anywhere inside it on `device`, in memory of their own if copied."""
     if isinstance(value, Tensor):
-        return value.to(device)
+        return value.detach().to(device, copy=copy)
     if isinstance(value, dict):
-        return {key: _moved(item, device) for key, item in value.items()}
+        moved = shallow(value)  # of its class, with its attributes
+        moved |= {key: _moved(item, device, copy=copy) for key, item in value.items()}
+        return moved
     if isinstance(value, list | tuple):
-        return type(value)(_moved(item, device) for item in value)
+        return type(value)(_moved(item, device, copy=copy) for item in value)
     return value

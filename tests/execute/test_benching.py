@@ -114,7 +114,7 @@ def slowed(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, seconds: floa
     [
         (Decisions, "drawn", "data"),
         (Training, "evaluate", "evaluation"),
-        (Training, "_save", "tracking"),
+        (Training, "_state", "tracking"),
     ],
 )
 def test_what_is_slow_shows_in_its_share(
