@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -54,7 +55,7 @@ class Slots:
         places = len(self.gpus) or (1 if is_mps else cores)
         self.count = max(1, min(jobs or places, plans))
         self.sharing = -(-self.count // max(1, len(self.gpus)))
-        self.threads = 0 if self.gpus else max(1, cores // self.count)
+        self.threads = 0 if self.gpus else int(max(1, min(cores // self.count, _most_threads())))
 
     def take(self) -> Slot | None:
         """A free slot, or None: this supervisor or another one uses them all."""
@@ -67,3 +68,9 @@ class Slots:
                 )
                 return Slot(lock, environment)
         return None
+
+
+def _most_threads() -> float:
+    """What OMP_NUM_THREADS allows a process, as OpenMP reads it: its first number."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) else math.inf
