@@ -66,6 +66,17 @@ def test_missing_files_name_every_place_and_the_way_to_get_them(tmp_path: Path) 
     assert "labctl data fetch cifar100" in hint
 
 
+def test_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+
+    ours, theirs = digits.load(None, Places(())), load_digits()
+    is_test = torch.arange(len(theirs.target)) % 5 == 0
+    for name, place in (("train", ~is_test), ("test", is_test)):
+        pixels = torch.from_numpy(theirs.images)[place][:, None]
+        assert torch.equal(ours[name].pixels, (pixels * 255 / 16).round().to(torch.uint8))
+        assert torch.equal(ours[name].labels, torch.from_numpy(theirs.target)[place])
+
+
 def test_digits_are_scaled_split_and_normalised_as_their_spec_says() -> None:
     splits = digits.load(None, Places(()))
     assert {name: len(split) for name, split in splits.items()} == digits.SPEC.sizes
