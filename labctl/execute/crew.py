@@ -18,7 +18,9 @@ from labctl.store.run import Run
 from labctl.store.status import Status
 
 from .slots import Slot
-from .worker import TAKEN
+
+TAKEN = 75
+"""Exit code of a worker: another one has its runs."""
 
 
 def spawn(

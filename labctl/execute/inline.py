@@ -9,11 +9,11 @@ from labctl.project import Project
 from labctl.registry.registry import Registry
 from labctl.store.run import run_of
 
-from .job import Job, Outcome, outcome_of
+from .device import require_device
+from .job import Job, Outcome, Together, outcome_of
 from .provenance import Provenance
 from .signals import Heard, Interrupted
-from .supervisor import require_device
-from .width import Together, width_of
+from .width import width_of
 from .worker import Stop, work
 
 

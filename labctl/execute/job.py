@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from labctl.plans.plan import Plan
 from labctl.store.run import Run
 from labctl.store.status import Status
+
+Together = int | Literal["auto"]
+"""How many runs of one worker are trained together; `auto` is as long as that makes all faster."""
 
 
 @dataclass(frozen=True, slots=True)

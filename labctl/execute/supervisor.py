@@ -17,18 +17,16 @@ from labctl.project import Project
 from labctl.registry.registry import Registry
 from labctl.store.run import Run, run_of
 from labctl.store.status import Status
-from labctl.train.engine import require_engine
-from labctl.train.numerics import Arithmetic, device_of
 
 from .crew import Crew, log_of, spawn, threads_of
+from .device import require_device
 from .display import Display, Watched
 from .duration import lasting
-from .job import Job, Outcome, outcome_of
+from .job import Job, Outcome, Together, outcome_of
 from .provenance import Provenance
 from .signals import Heard, Interrupted
 from .slots import Slot, Slots
 from .tracking import Tracking
-from .width import Together
 
 POLL_SECONDS = 0.15
 PATIENCE_HOURS = 6.0
@@ -77,32 +75,6 @@ class _Active:
     crew: Crew | None
     """None: a worker of another supervisor."""
     is_shown: bool = False
-
-
-def require_device(jobs: Sequence[Job]) -> None:
-    """Refuse, before anything starts, work of which this machine can compute nothing.
-
-    Raises:
-        EnvironmentProblem: every plan names a device, a precision or an engine that it does not
-            have. If only some do, the others are worth beginning; those fail one by one, with the
-            same words.
-    """
-    problems = []
-    for job in jobs:
-        runtime, numerics = job.plan.runtime, job.plan.work.numerics
-        is_plain = numerics.precision != "tf32" and runtime.engine != "graphed"
-        if runtime.device in ("auto", "cpu") and is_plain:
-            return
-        try:
-            device = device_of(runtime.device)
-            Arithmetic(numerics, device)
-            require_engine(runtime.engine, device)
-        except EnvironmentProblem as error:
-            problems.append(error)
-        else:
-            return
-    if problems:
-        raise problems[0]
 
 
 class Supervisor:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 
 from labctl.plans.plan import Plan
 from labctl.train.training import Training
 
-Together = int | Literal["auto"]
+from .job import Together
 
 GAIN = 1.05
 """How much faster all must be together with one run more, or no further one joins."""

@@ -38,10 +38,9 @@ from labctl.train.cost import write_ledger
 from labctl.train.numerics import device_of
 from labctl.train.training import Diverged, Halted, Training
 
+from .crew import TAKEN
 from .width import Fixed, Width, width_of
 
-TAKEN = 75
-"""Exit code: another worker has the run."""
 PROGRESS_SECONDS = 0.5
 TURN = 1
 """Steps that a run takes before the next one has its turn."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from labctl.errors import EnvironmentProblem, LabctlError, UsageError
-from labctl.execute.job import Job, Outcome
+from labctl.execute.job import Job, Outcome, Together
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
 from labctl.registry.card import Places
@@ -20,7 +20,6 @@ from labctl.store.status import Status
 
 if TYPE_CHECKING:
     from labctl.execute.supervisor import Steering
-    from labctl.execute.width import Together
 
 STAMP = "%Y%m%d-%H%M%S"
 """Of what is set aside."""
@@ -82,12 +81,13 @@ def carry_out(
     Raises:
         Interrupted: a signal asked for the end; every run has a checkpoint.
     """
-    # They need torch, which whoever only asks, or asks wrongly, does not wait for.
+    # Whoever only asks, or asks wrongly, does not wait for them.
     from labctl.execute.display import display_for
-    from labctl.execute.inline import carry_out_inline
     from labctl.execute.supervisor import Options, Supervisor
 
     if how.inline:
+        from labctl.execute.inline import carry_out_inline  # it needs torch
+
         return carry_out_inline(project, registry, work, how.width)
     options = Options(how.jobs, how.fail_fast, how.yes, how.track, how.width)
     display = display_for(how.console)

@@ -58,6 +58,16 @@ def test_a_light_verb_imports_nothing_heavy(lab: Any, verb: tuple[str, ...]) -> 
 
 
 @pytest.mark.slow
+def test_whoever_only_watches_training_imports_nothing_heavy(lab: Any) -> None:
+    """The supervisor, as it trains and where nothing is left to train."""
+    command = [sys.executable, "-c", RUNNER.format(heavy=HEAVY), "run", "tiny", "--no-track"]
+    for said in ("2 DONE", "2 DONE before"):
+        done = subprocess.run(command, cwd=lab.root, capture_output=True, text=True, timeout=240)
+        assert done.stdout.splitlines()[-1] == "heavy:  code: 0", done.stdout[-300:] + done.stderr
+        assert said in done.stdout + done.stderr
+
+
+@pytest.mark.slow
 def test_reading_verbs_take_a_small_multiple_of_their_libraries(lab: Any) -> None:
     """A guard against a slow start; what was measured, and what was aimed at, is in docs/log.md.
 

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from labctl.errors import EnvironmentProblem
 from labctl.execute.checkup import checks
+from labctl.execute.device import require_device
 from labctl.execute.display import Bars, Lines, Watched
-from labctl.execute.supervisor import require_device
 from labctl.project import Project
 from labctl.store.journal import JournalWriter
 from labctl.store.run import Run, all_runs
