@@ -15,7 +15,9 @@ from labctl.registry.config import Config
 
 from .source import Steps
 
-LOWER_IS_BETTER = ("time", "wall", "flops", "parameters", "tokens", "gap")
+LOWER_IS_BETTER = (
+    "time", "wall", "device_time", "energy", "flops", "parameters", "tokens", "gap",
+)  # fmt: skip
 
 
 class Sourced(Config):

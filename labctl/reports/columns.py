@@ -17,6 +17,8 @@ from .rows import UNSTABLE, Row, listed_seeds
 from .statistics import Summary, paired, summary
 from .table import (
     ColumnConfig,
+    DeviceTimeColumn,
+    EnergyColumn,
     FlopsColumn,
     GapColumn,
     MetricColumn,
@@ -64,6 +66,8 @@ class Columns:
                 return [_seeds(row, "gap", column.digits) for row in self.rows]
             case TimeColumn():
                 return self._times(column)
+            case DeviceTimeColumn() | EnergyColumn():
+                return self._totals(column.kind)
             case SpeedupColumn():
                 return [self._speedup(row) for row in self.rows]
             case FlopsColumn():
@@ -92,6 +96,8 @@ class Columns:
                 return (
                     f"{self.heading(column).text}: {DERIVED[column.quantity]}{self._mixed_paces()}"
                 )
+            case DeviceTimeColumn() | EnergyColumn():
+                return f"{column.label}: sum over seeds; {DERIVED[column.kind]}"
             case SpeedupColumn():
                 return (
                     f"{column.label}: training time of {self.baseline} over that of the row, "
@@ -118,8 +124,7 @@ class Columns:
             for row in self.rows
             if (v := values(row, column.quantity))
         ]
-        largest = max(filter(math.isfinite, means), default=0.0)
-        seconds, unit = next((size, unit) for least, size, unit in _TIMES if largest >= least)
+        seconds, unit = _time_unit(means)
         digits = 2 if unit == "h" else 1
         cells = []
         for row in self.rows:
@@ -174,15 +179,46 @@ class Columns:
         numbers = _numbers(found, row.expected) | ({} if bound is None else {"bound": bound})
         return Cell(text, numbers, ratios, tuple(notes))
 
+    def _totals(self, quantity: str) -> list[Cell]:
+        """Sums over seeds, of seconds or joules."""
+        totals = [math.fsum(values(row, quantity).values()) for row in self.rows]
+        scale, unit = _prefix(totals, "J") if quantity == "energy" else _time_unit(totals)
+        cells = []
+        for row, total in zip(self.rows, totals, strict=True):
+            found = values(row, quantity)
+            lacking = sorted(row.results.keys() - found.keys())
+            why = f"{row.name}: no {quantity} is known of {listed_seeds(lacking)}"
+            notes = (why,) if lacking else ()
+            if not found:
+                cells.append(_nothing(row, notes))
+                continue
+            text = f"{total / scale:.2f} {unit} {_count(len(found), row.expected)}"
+            numbers = {"sum": total, "n": len(found), "of": row.expected}
+            cells.append(Cell(text, numbers, found, notes))
+        return cells
+
     def _counts(self, quantity: str, unit: str, digits: int) -> list[Cell]:
-        largest = max((v for row in self.rows for v in values(row, quantity).values()), default=0.0)
-        power = min(len(_PREFIXES) - 1, int(math.log10(largest) / 3)) if largest >= 1 else 0
-        prefix = f"{_PREFIXES[power]}{unit}"
+        scale, name = _prefix(
+            [v for row in self.rows for v in values(row, quantity).values()], unit
+        )
 
         def shown(value: float) -> str:
-            return f"{value / 1000**power:.{digits if power else 0}f} {prefix}".rstrip()
+            return f"{value / scale:.{digits if scale > 1 else 0}f} {name}".rstrip()
 
         return [_constant(row, quantity, shown) for row in self.rows]
+
+
+def _time_unit(seconds: Sequence[float]) -> tuple[float, str]:
+    """Seconds in the unit in which these are shown, and its name."""
+    largest = max(filter(math.isfinite, seconds), default=0.0)
+    return next((size, unit) for least, size, unit in _TIMES if largest >= least)
+
+
+def _prefix(amounts: Sequence[float], unit: str) -> tuple[float, str]:
+    """How many of `unit` are in the one in which these are shown, and its name."""
+    largest = max(amounts, default=0.0)
+    power = min(len(_PREFIXES) - 1, int(math.log10(largest) / 3)) if largest >= 1 else 0
+    return 1000.0**power, f"{_PREFIXES[power]}{unit}"
 
 
 def _claims(row: Row, verdicts: Sequence[Verdict]) -> Cell:
@@ -294,8 +330,11 @@ def _lacking(other: Row) -> str:
 def _figure(found: Summary, expected: int, digits: int, unit: str = "") -> str:
     """`94.01 +- 0.12 (n=3 of 5)`; without the spread for one value."""
     spread = "" if found.sd is None else f" {PLUS_MINUS} {found.sd:.{digits}f}"
-    gone = f" of {expected}" if found.n < expected else ""
-    return f"{found.mean:.{digits}f}{spread}{unit} (n={found.n}{gone})"
+    return f"{found.mean:.{digits}f}{spread}{unit} {_count(found.n, expected)}"
+
+
+def _count(found: int, expected: int) -> str:
+    return f"(n={found} of {expected})" if found < expected else f"(n={found})"
 
 
 def _numbers(found: Summary, expected: int) -> dict[str, float]:

@@ -8,8 +8,8 @@ from .result import Result
 
 GAP = ("train/clean/acc", "test/acc")
 """Accuracy on training examples without augmentation, and on the test set."""
-CLOCKED = ("time", "wall")
-"""Quantities that a clock measured: comparable only between equal conditions."""
+CLOCKED = ("time", "wall", "device_time", "energy")
+"""Quantities that a clock or a meter measured: comparable only between equal conditions."""
 PLANNED = ("flops", "parameters", "tokens")
 """Quantities that the plan decides, the same for every seed."""
 
@@ -28,6 +28,8 @@ def difference_unit(name: str) -> str:
     """Unit of a difference between two values of `name`, with a space before it."""
     if is_percent(name) or name == "gap":
         return " points"
+    if name == "energy":
+        return " J"
     return " s" if name in CLOCKED else ""
 
 
@@ -39,6 +41,10 @@ def value_of(result: Result, name: str) -> float | None:
             return None if rate is None else rate * result.steps
         case "wall":
             return result.wall_seconds
+        case "device_time":
+            return result.device_seconds
+        case "energy":
+            return result.joules
         case "gap":
             train, test = (value_of(result, metric) for metric in GAP)
             return None if train is None or test is None else train - test

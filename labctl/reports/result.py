@@ -153,6 +153,9 @@ class Result(Config):
     share of one. None if they were of different work, which cannot be told apart."""
     wall_seconds: float
     """From beginning to end of each attempt, without work that was lost and done again."""
+    joules: float | None = None
+    """What the device drew meanwhile, the share of one of the runs trained together; None if it
+    does not tell."""
 
     @property
     def label(self) -> str:
@@ -164,6 +167,15 @@ class Result(Config):
         """Fields that were given other values than the recipe's."""
         point: Mapping[str, Any] = self.plan.get("point", {})
         return point
+
+    @property
+    def device_seconds(self) -> float | None:
+        """Of `wall_seconds`, the share of one of the runs that had the device; None if there were
+        not always as many, or nobody counted them."""
+        if not all("workers" in conditions.model_fields_set for conditions in self.conditions):
+            return None
+        shares = {conditions.replicas * conditions.workers for conditions in self.conditions}
+        return self.wall_seconds / shares.pop() if len(shares) == 1 else None
 
     @property
     def work(self) -> Mapping[str, Any]:
@@ -222,6 +234,7 @@ def result_of(run: Run) -> Result:
         ledger=run.ledger,
         seconds_per_step=seconds / steps if steps else None,
         wall_seconds=_wall_seconds(journal),
+        joules=_joules(journal, windows),
     )
 
 
@@ -267,3 +280,9 @@ def _wall_seconds(journal: Journal) -> float:
     for record in journal.records:
         times.setdefault(record.attempt, []).append(record.time)
     return sum(max(of_attempt) - min(of_attempt) for of_attempt in times.values())
+
+
+def _joules(journal: Journal, windows: Sequence[Record]) -> float | None:
+    if not windows or not all("joules" in window.fields for window in windows):
+        return None
+    return math.fsum(record.fields.get("joules", 0.0) for record in journal.records)

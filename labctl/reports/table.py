@@ -85,6 +85,20 @@ class TimeColumn(Config):
         return "wall" if self.wall else "time"
 
 
+class DeviceTimeColumn(Config):
+    """Time for which the row's runs had the device, all seeds together."""
+
+    kind: Literal["device_time"] = "device_time"
+    label: str = "Device time"
+
+
+class EnergyColumn(Config):
+    """Energy that the device drew for the row's runs, all seeds together."""
+
+    kind: Literal["energy"] = "energy"
+    label: str = "Energy"
+
+
 class SpeedupColumn(Config):
     """Training time of the baseline over that of the row, beside what the FLOPs allow."""
 
@@ -131,6 +145,8 @@ ColumnConfig = (
     MetricColumn
     | GapColumn
     | TimeColumn
+    | DeviceTimeColumn
+    | EnergyColumn
     | SpeedupColumn
     | FlopsColumn
     | ParametersColumn
@@ -142,6 +158,8 @@ KINDS: Mapping[str, type[ColumnConfig]] = {
     "metric": MetricColumn,
     "gap": GapColumn,
     "time": TimeColumn,
+    "device_time": DeviceTimeColumn,
+    "energy": EnergyColumn,
     "speedup": SpeedupColumn,
     "flops": FlopsColumn,
     "parameters": ParametersColumn,

@@ -31,6 +31,7 @@ from .evaluation import Evaluation, evaluate
 from .lane import Lane
 from .learner import Knobs, Looking, Metrics
 from .measuring import take_measurements
+from .meter import Meter
 from .numerics import Arithmetic
 from .saver import Saver
 from .stopping import Stopping
@@ -79,6 +80,7 @@ class Training:
         self.stopping = Stopping.resumed(self.work.stop, run, self.step)
         self.journal = self._begin(facts, faults)
         self.saver = Saver(run.checkpoint_path, self.journal)
+        self.meter = Meter(device)
         self._saved_at = time.monotonic()
 
     def _build(self) -> list[str]:
@@ -245,6 +247,7 @@ class Training:
         seconds, steps = self.window.seconds, self.window.steps
         timing = {"seconds": seconds} if self.window.is_timed and self.window.is_typical else {}
         together = self.window.replicas
+        timing |= self._drawn(together)
         self.journal.metrics(self.step, values, **timing, steps=steps, replicas=together)
         if self.window.is_typical:
             self._latest_rate = seconds / steps
@@ -255,6 +258,11 @@ class Training:
                 f"{bad} stopped being finite within steps {self.step - steps} to {self.step}"
             )
         self._heed(values)
+
+    def _drawn(self, together: int) -> dict[str, float]:
+        """This run's share of what the device drew since the last stretch of steps ended."""
+        joules = self.meter.drawn()
+        return {} if joules is None else {"joules": joules / together}
 
     def _heed(self, values: Mapping[str, float]) -> None:
         if name := self.stopping.note(self.step, values):
@@ -413,7 +421,8 @@ class Training:
             self.saver.wait()
         except LabctlError as error:
             self.journal.record("warning", self.step, message=f"no checkpoint: {error.message}")
-        self.journal.record("end", self.step, status=status, message=message)
+        drawn = self._drawn(self.clock.runs)
+        self.journal.record("end", self.step, status=status, message=message, **drawn)
         self.journal.close()
 
     def leave(self) -> None:

@@ -49,7 +49,13 @@ schedules: {lr: {kind: cosine, peak: 1e-3}}
 seeds: [0, 1, 2]
 presets: {smoke: {budget: 2ep}}
 """
-GPU = {"device": "cuda", "device_name": "NVIDIA H200", "torch": "2.11.0", "threads": 8}
+GPU = {
+    "device": "cuda",
+    "device_name": "NVIDIA H200",
+    "torch": "2.11.0",
+    "threads": 8,
+    "workers": 1,
+}
 PROVENANCE = {
     "git": {
         "commit": "c0ffee" * 6,
@@ -117,6 +123,7 @@ class Lab:
         train_acc: float = 0.9,
         rate: float = 0.01,
         flops: float | None = 1e9,
+        joules: float | None = None,
         tokens: Sequence[tuple[int, int, float]] = (),
         evaluations: Mapping[int, Mapping[str, float]] | None = None,
         status: str = "DONE",
@@ -128,8 +135,8 @@ class Lab:
     ) -> Run:
         """A run that took `rate` seconds per step and ended with accuracies `acc`, `train_acc`.
 
-        `point` are overrides; `tokens` are phases (start, end, tokens_mean); `evaluations` come
-        before the last one.
+        `joules` were drawn for each step, if the device tells; `point` are overrides; `tokens` are
+        phases (start, end, tokens_mean); `evaluations` come before the last one.
         """
         plan = self.plan(name, seed, preset, *point)
         run = Run(folder) if folder else run_of(self.project, plan)
@@ -147,6 +154,7 @@ class Lab:
             done += length
             values = {"train/loss": 2.0 / done, "train/acc": 0.1}
             timing = {"seconds": rate * length, "steps": length}
+            timing |= {} if joules is None else {"joules": joules * length}
             journal.metrics(done, values, **timing, replicas=facts.get("replicas", 1))
             if evaluations and done in evaluations:
                 journal.metrics(done, evaluations[done])

@@ -59,6 +59,38 @@ def test_wall_time_is_that_of_the_attempts_without_the_pause_between(
     assert result.ended == "1970-01-01"
 
 
+def test_energy_is_all_that_was_drawn_for_what_counts(lab: Any) -> None:
+    lab.recipe("base")
+    run = lab.run("base", 0, status="LOST")
+    assert value_of(result_of(run), "energy") is None
+    for path in (run.folder / "journal").iterdir():
+        path.unlink()
+    first = JournalWriter(run.folder, 1, 0, {})
+    first.metrics(10, {"train/loss": 1.0}, seconds=1.0, steps=10, joules=100.0)
+    first.metrics(20, {"train/loss": 1.0}, seconds=1.0, steps=10, joules=999.0)  # lost
+    first.close()
+    second = JournalWriter(run.folder, 2, 10, {})
+    second.metrics(20, {"train/loss": 1.0}, seconds=1.0, steps=10, joules=40.0)
+    second.record("end", 20, status="DONE", message="", joules=2.5)
+    second.close()
+    assert value_of(result_of(run), "energy") == 142.5
+    third = JournalWriter(run.folder, 3, 20, {})
+    third.metrics(30, {"train/loss": 1.0}, seconds=1.0, steps=10)  # on a device that tells nothing
+    third.close()
+    assert value_of(result_of(run), "energy") is None
+
+
+def test_a_device_is_shared_by_runs_and_workers(lab: Any) -> None:
+    lab.recipe("base")
+    result = result_of(lab.run("base", 0, facts={"device": "cuda", "replicas": 3, "workers": 2}))
+    result = result.model_copy(update={"wall_seconds": 60.0})
+    assert value_of(result, "device_time") == 10.0
+    (alone,) = result_of(lab.run("base", 1)).conditions
+    mixed = result.model_copy(update={"conditions": (*result.conditions, alone)})
+    assert value_of(mixed, "device_time") is None
+    assert value_of(result_of(lab.run("base", 2, facts={"device": "cuda"})), "device_time") is None
+
+
 def test_conditions_are_those_of_the_attempts_that_trained(lab: Any) -> None:
     lab.recipe("base")
     run = lab.run("base", 0)

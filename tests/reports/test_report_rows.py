@@ -38,6 +38,30 @@ def test_mean_and_spread_are_over_the_seeds(base: Any) -> None:
     assert dict(cell.seeds) == pytest.approx(dict(enumerate(percent)))
 
 
+def test_device_time_and_energy_are_summed_over_the_seeds(lab: Any) -> None:
+    lab.recipe("base")
+    lab.recipe("other", batch_size="32")
+    lab.table(
+        """
+        rows: [{recipe: base}, {recipe: other}]
+        columns: [{kind: device_time}, {kind: energy}]
+        """
+    )
+    steps = lab.plan("base", 0).work.steps
+    for seed in (0, 1):
+        lab.run("base", seed, joules=50.0)
+    lab.run("other", 0)
+    grid = lab.report()
+    energy, held = lab.cell(grid, 0, "Energy"), lab.cell(grid, 0, "Device time")
+    assert dict(energy.numbers) == {"sum": 2 * 50.0 * steps, "n": 2, "of": 3}
+    assert energy.text == f"{2 * 50.0 * steps / 1e3:.2f} kJ (n=2 of 3)"
+    assert held.numbers["sum"] == pytest.approx(sum(held.seeds.values())) and len(held.seeds) == 2
+    assert held.text.endswith(" s (n=2 of 3)")
+    untold = lab.cell(grid, 1, "Energy")
+    assert untold.text == "-" and untold.notes == ("other: no energy is known of seed 0",)
+    assert any(remark.startswith("Energy: sum over seeds; ") for remark in grid.remarks)
+
+
 def test_missing_seeds_are_counted_and_named_with_the_command(base: Any) -> None:
     base.run("base", 1, acc=0.5)
     grid = base.report()
@@ -270,6 +294,8 @@ def test_every_row_of_a_bundle_equals_the_row_of_the_runs(lab: Any) -> None:
           - {kind: gap}
           - {kind: time}
           - {kind: time, wall: true}
+          - {kind: device_time}
+          - {kind: energy}
           - {kind: speedup}
           - {kind: flops}
           - {kind: parameters}

@@ -1,0 +1,72 @@
+"""Energy is what the device's own counter went up by, and is not told where there is none."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pynvml
+import pytest
+import torch
+
+from labctl.registry.card import Places
+from labctl.store.journal import Journal
+from labctl.train.assembly import Assembly
+from labctl.train.meter import Meter
+from labctl.train.training import Training
+
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture
+def counter(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Millijoules that a device says it has drawn."""
+    millijoules = [5_000]
+    properties = SimpleNamespace(uuid="a4f31f85")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: {"GPU-a4f31f85": 7}[uuid])
+    monkeypatch.setattr(
+        pynvml, "nvmlDeviceGetTotalEnergyConsumption", lambda handle: {7: millijoules[-1]}[handle]
+    )
+    return millijoules
+
+
+def test_each_answer_is_what_was_drawn_since_the_one_before(counter: list[int]) -> None:
+    meter = Meter(CUDA)
+    counter.append(5_250)
+    assert meter.drawn() == 0.25
+    assert meter.drawn() == 0.0
+    counter.append(9_250)
+    assert meter.drawn() == 4.0
+
+
+@pytest.mark.parametrize("name", ["nvmlInit", "nvmlDeviceGetTotalEnergyConsumption"])
+def test_a_device_that_does_not_count_tells_nothing(
+    counter: list[int], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def refused(*arguments: Any) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    monkeypatch.setattr(pynvml, name, refused)
+    assert Meter(CUDA).drawn() is None
+
+
+def test_a_cpu_tells_nothing() -> None:
+    assert Meter(torch.device("cpu")).drawn() is None
+
+
+def test_a_run_journals_its_share_of_what_was_drawn(lab: Any) -> None:
+    """Between the ends of stretches of steps, whatever happened there, and to the very end."""
+    (job, *others), (run, *_) = lab.jobs("tiny", "runtime.log_every=2step"), lab.runs("tiny")
+    run.create(job.plan, {})
+    assembly = Assembly(job.plan, lab.registry, Places(lab.project.data_roots))
+    training = Training(run, assembly, torch.device("cpu"), {})
+    training.meter.drawn = iter((8.0, 6.0, 1.0)).__next__  # type: ignore[method-assign]
+    training.advance(2)
+    training.clock.attend([job.plan, *(other.plan for other in others)])
+    training.advance(2)
+    training.end("STOPPED")
+    journal = Journal.read(run.folder)
+    drawn = [record.fields["joules"] for record in journal.records if "joules" in record.fields]
+    assert drawn == [8.0, 3.0, 0.5]
