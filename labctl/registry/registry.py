@@ -25,6 +25,8 @@ GROUP = "labctl.plugins"
 PREFIX = "labctl_plugins"
 BUILTIN = "labctl"
 """The plugin that labctl itself is: its own data sets, optimizers, losses and schedules."""
+DIGEST = "__labctl_digest__"
+"""Attribute of an imported plugin: the digest of the code that it was made of."""
 
 C = TypeVar("C", bound=Card)
 
@@ -105,28 +107,31 @@ def _broken(plugin: Plugin, error: BaseException) -> PluginError:
     )
 
 
-def _import_installed(plugin: Plugin) -> ModuleType:
-    """Import a plugin by its name; a folder's plugin that has it by now is forgotten."""
+def _import_installed(plugin: Plugin, digest: str) -> ModuleType:
+    """Import a plugin by its name; a folder's plugin that has it by now is forgotten, and so is its
+    code of before it was edited."""
     spec, module = _spec_of(plugin.module), plugin.module
     if spec is not None and spec.origin is not None and module in sys.modules:
-        if _is_from(sys.modules[module], Path(spec.origin)):
+        if _is_from(sys.modules[module], Path(spec.origin)) and _is_as_imported(module, digest):
             return sys.modules[module]
-        for name in [n for n in sys.modules if n == module or n.startswith(module + ".")]:
-            del sys.modules[name]
-    return importlib.import_module(module)
+        _forget(module)
+    return _dated(importlib.import_module(module), digest)
 
 
-def _import_folder(plugin: Plugin) -> ModuleType:
+def _import_folder(plugin: Plugin, digest: str) -> ModuleType:
     """Import a plugin by its path, as `labctl_plugins.<name>`, without touching `sys.path`.
 
     Where another folder's plugin has that name, this one gets a longer one: both are in use, and
-    import what they need of themselves when they need it.
+    import what they need of themselves when they need it. Code of before it was edited is
+    forgotten.
     """
     init, name = plugin.folder / "__init__.py", plugin.module
     if name in sys.modules and not _is_from(sys.modules[name], init):
         name += f"_{hashlib.sha256(str(plugin.folder).encode()).hexdigest()[:12]}"
-    if name in sys.modules and _is_from(sys.modules[name], init):
-        return sys.modules[name]
+    if name in sys.modules:
+        if _is_as_imported(name, digest):
+            return sys.modules[name]
+        _forget(name)
     spec = importlib.util.spec_from_file_location(
         name, init, submodule_search_locations=[str(plugin.folder)]
     )
@@ -138,7 +143,25 @@ def _import_folder(plugin: Plugin) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
+    return _dated(module, digest)
+
+
+def _dated(module: ModuleType, digest: str) -> ModuleType:
+    """The module, which knows from then on which code it was made of."""
+    setattr(module, DIGEST, digest)
     return module
+
+
+def _is_as_imported(module: str, digest: str) -> bool:
+    """Whether an imported module's code is still what it was made of, as far as is known."""
+    return getattr(sys.modules[module], DIGEST, digest) == digest
+
+
+def _forget(module: str) -> None:
+    """Let the next import of a module and of what is inside it read their files."""
+    for name in [n for n in sys.modules if n == module or n.startswith(module + ".")]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
 
 
 def _is_from(module: ModuleType, file: Path) -> bool:
@@ -221,8 +244,9 @@ class Registry:
             raise PluginError(f"no plugin {name!r}", hint=did_you_mean(name, self.plugins))
         plugin = _located(self.plugins[name])
         try:
-            module = _import_folder(plugin) if plugin.is_local else _import_installed(plugin)
             digest = "builtin" if name == BUILTIN else code_digest(plugin.folder)
+            imported = _import_folder if plugin.is_local else _import_installed
+            module = imported(plugin, digest)
         # A plugin that calls sys.exit() while it is imported must not end labctl.
         except (Exception, SystemExit) as error:
             raise _broken(plugin, error) from error

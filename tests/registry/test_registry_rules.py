@@ -81,6 +81,29 @@ def test_two_projects_in_one_process_keep_their_plugins_apart(tmp_path: Path) ->
     assert installed.plugin.folder.parent != tmp_path / "plugins"
 
 
+def test_a_plugin_that_was_edited_is_imported_again(tmp_path: Path) -> None:
+    """As in a notebook; one that was not stays the same module, and so do its classes."""
+    part = "from labctl.api import Architecture\nbuild = {build}\n"
+    cards = (
+        "from .part import Architecture, build\n"
+        "cards = (Architecture(name='edited_net', build=build),)\n"
+    )
+    folder = plugin(tmp_path, "edited_net", cards)
+    (folder / "part.py").write_text(part.format(build="lambda config, spec: 1"), encoding="utf-8")
+
+    def found() -> Architecture:
+        return Registry(tmp_path / "plugins").find(Architecture, "edited_net")[0]
+
+    first = found()
+    assert first.build(None, None) == 1 and found() is first  # type: ignore[arg-type]
+    with (folder / "part.py").open("a", encoding="utf-8") as file:
+        file.write("# a remark changes no code\n")
+    assert found() is first
+    (folder / "part.py").write_text(part.format(build="lambda *given: 2222"), encoding="utf-8")
+    second = found()
+    assert second.build(None, None) == 2222 and first.build(None, None) == 1  # type: ignore[arg-type]
+
+
 def test_one_name_installed_twice_is_an_error_for_who_asks_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
