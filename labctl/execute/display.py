@@ -40,6 +40,16 @@ class Watched:
         self.news: list[str] = []
         self._since = time.time()
 
+    @property
+    def opening(self) -> str:
+        """What is about to be done, asked before it is."""
+        run, steps, end = self.run, self.plan.work.steps, self.run.end
+        if end is not None and Status(end["status"]).is_final:
+            return f"measures {', '.join(part.name for part in run.unmeasured(self.plan))}"
+        if run.checkpoint_path.exists() and (done := run.journal.durable_step):
+            return f"goes on from step {done} of {steps}"
+        return f"begins: {steps} steps"
+
     def refresh(self) -> None:
         """Read what is new."""
         progress = self.run.progress
@@ -97,7 +107,7 @@ class Watched:
             items = self.plan.work.batch_size / rate
             left = (self.plan.work.steps - self.step) * rate
             parts += [
-                f"{items:,.0f} img/s" if items >= 10 else f"{items:.2g} img/s",
+                f"{items:,.0f} examples/s" if items >= 10 else f"{items:.2g} examples/s",
                 f"{lasting(left)} left",
             ]
         return "  ".join(parts) + self._knobs()
@@ -153,9 +163,7 @@ class Lines:
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def began(self, watched: Watched) -> None:
-        self.say(
-            f"{watched.plan.name}  begins: {watched.plan.work.steps} steps, key {watched.plan.key}"
-        )
+        self.say(f"{watched.plan.name}  {watched.opening}, key {watched.plan.key}")
         self._spoke[watched.plan.key] = time.monotonic()
 
     def ended(self, watched: Watched, status: Status, message: str) -> None:

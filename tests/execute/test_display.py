@@ -10,6 +10,8 @@ from rich.console import Console
 
 from labctl.execute.display import Bars, Lines, Watched
 from labctl.execute.duration import lasting
+from labctl.plans.plan import Part
+from labctl.store.atomic import write_json
 from labctl.store.journal import JournalWriter
 from labctl.store.run import Run
 from labctl.store.status import Status
@@ -44,6 +46,23 @@ def test_lines_tell_evaluations_once_and_measurements_by_name(lab: Any) -> None:
     ]
 
 
+def test_a_run_that_is_opened_again_says_what_for(lab: Any) -> None:
+    run = planned(lab)
+    journal = JournalWriter(run.folder, 1, 0, {})
+    journal.metrics(50, {"train/loss": 2.0}, steps=50)
+    journal.record("checkpoint", 40)
+    journal.close()
+    assert Watched(run).opening == "begins: 264 steps"
+    run.checkpoint_path.write_bytes(b"whatever it holds")
+    assert Watched(run).opening == "goes on from step 40 of 264"
+    write_json(run.end_path, {"status": "STOPPED"})
+    assert Watched(run).opening == "goes on from step 40 of 264"
+    write_json(run.end_path, {"status": "DONE"})
+    parts = tuple(Part(name=name, plugin="p", config={}) for name in ("maps", "other"))
+    run.create(run.plan.model_copy(update={"measures": parts}), {})
+    assert Watched(run).opening == "measures maps, other"
+
+
 def test_bars_show_loss_accuracy_knobs_pace_and_time_left(lab: Any, tmp_path: Path) -> None:
     run = planned(lab)
     out = io.StringIO()
@@ -56,7 +75,7 @@ def test_bars_show_loss_accuracy_knobs_pace_and_time_left(lab: Any, tmp_path: Pa
         journal.metrics(132, values, seconds=6.6, steps=132)
         watched.seconds_per_step = 0.05
         bars.refresh([watched])
-        assert watched.summary == "loss 2  acc 25.00%  640 img/s  7s left  token_drop 0.0625"
+        assert watched.summary == "loss 2  acc 25.00%  640 examples/s  7s left  token_drop 0.0625"
         bars.ended(watched, Status.DIVERGED, "loss stopped being finite")
     journal.close()
     assert "DIVERGED" in out.getvalue() and "loss stopped being finite" in out.getvalue()
