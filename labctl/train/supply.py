@@ -18,6 +18,8 @@ from .streams import stream
 
 VALUES_AHEAD = 2**23
 """Input values that are augmented at once, unless one batch has more."""
+VALUES_CACHED = 2**21
+"""The same on a CPU, whose caches hold no more."""
 
 
 class Supply:
@@ -33,7 +35,8 @@ class Supply:
         """
         self.batches, self.work, self.dtype = batches, work, dtype
         values = work.batch_size * math.prod(batches.spec.shape)
-        self.ahead = max(1, VALUES_AHEAD // values)
+        most = VALUES_CACHED if batches.device.type == "cpu" else VALUES_AHEAD
+        self.ahead = max(1, most // values)
         self._order: tuple[int, Tensor] | None = None
         self._made: dict[int, Batch] = {}
 

@@ -65,7 +65,7 @@ def test_a_batch_is_the_same_however_many_are_made_with_it(
     ahead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last of an epoch is smaller here; a resumed run begins in the midst of one."""
-    monkeypatch.setattr(supply, "VALUES_AHEAD", ahead * SIZE * 360)
+    monkeypatch.setattr(supply, "VALUES_CACHED", ahead * SIZE * 360)
     batches, given = images(45), work(45)
     expected = list(one_by_one(batches, given))
     assert Supply(batches, given, torch.float32).ahead == ahead
