@@ -192,7 +192,7 @@ class Attempt:
             else:
                 training.advance(TURN)
                 self._note_progress(training)
-                if training.is_checkpoint_due:
+                if training.saver.is_due:
                     training.begin_checkpoint()
 
     @contextmanager

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from copy import copy
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 import torch
+from torch import Tensor
 
 from labctl.errors import RunError
 from labctl.store.atomic import storage, write_atomic
@@ -74,6 +76,19 @@ def load(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
             "its journal so far is set aside, not deleted",
         )
     return None, []
+
+
+def moved(value: Any, device: torch.device, *, copied: bool = False) -> Any:
+    """`value` with the tensors anywhere inside it on `device`, in memory of their own if copied."""
+    if isinstance(value, Tensor):
+        return value.detach().to(device, copy=copied)
+    if isinstance(value, dict):
+        found = copy(value)  # of its class, with its attributes
+        found |= {key: moved(item, device, copied=copied) for key, item in value.items()}
+        return found
+    if isinstance(value, list | tuple):
+        return type(value)(moved(item, device, copied=copied) for item in value)
+    return value
 
 
 def discard(path: Path) -> None:

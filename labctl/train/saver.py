@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ class Saver:
     What is journalled up to a checkpoint is on the disk before it.
     """
 
-    def __init__(self, path: Path, journal: JournalWriter) -> None:
-        self.path, self.journal = path, journal
+    def __init__(self, path: Path, journal: JournalWriter, every_seconds: float) -> None:
+        self.path, self.journal, self.every_seconds = path, journal, every_seconds
+        self._began = time.monotonic()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: tuple[int, Future[None]] | None = None
 
@@ -26,9 +28,15 @@ class Saver:
     def is_busy(self) -> bool:
         return self._writing is not None
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for the next one."""
+        return time.monotonic() - self._began >= self.every_seconds and not self.is_busy
+
     def begin(self, step: int, state: dict[str, Any]) -> None:
         """Write a state after `step` steps, which nobody changes any more; not while busy."""
         assert self._writing is None
+        self._began = time.monotonic()
         self._writing = (step, self._thread.submit(self._write, state))
 
     def note(self) -> None:

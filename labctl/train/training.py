@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from copy import copy as shallow
 from typing import Any
 
 import numpy as np
@@ -79,9 +78,8 @@ class Training:
             self._forget_results()
         self.stopping = Stopping.resumed(self.work.stop, run, self.step)
         self.journal = self._begin(facts, faults)
-        self.saver = Saver(run.checkpoint_path, self.journal)
+        self.saver = Saver(run.checkpoint_path, self.journal, self.plan.runtime.checkpoint_seconds)
         self.meter = Meter(device)
-        self._saved_at = time.monotonic()
 
     def _build(self) -> list[str]:
         """All that training needs, as the checkpoint left it; what was wrong with that."""
@@ -321,11 +319,6 @@ class Training:
             return self.window.seconds / self.window.steps
         return self._latest_rate
 
-    @property
-    def is_checkpoint_due(self) -> bool:
-        age = time.monotonic() - self._saved_at
-        return age >= self.plan.runtime.checkpoint_seconds and not self.saver.is_busy
-
     def checkpoint(self) -> None:
         """Make everything up to this step durable, and wait for that."""
         self.begin_checkpoint()
@@ -337,7 +330,6 @@ class Training:
         with self.at_work():
             self._settle()
             self.saver.begin(self.step, self._state())
-        self._saved_at = time.monotonic()
 
     def _state(self) -> dict[str, Any]:
         """All that a checkpoint holds, copied to the host."""
@@ -351,7 +343,7 @@ class Training:
             "window": self.window.state_dict(),
             "first": self._first,
         }
-        copied: dict[str, Any] = _moved(state, torch.device("cpu"), copy=True)
+        copied: dict[str, Any] = checkpoint.moved(state, torch.device("cpu"), copied=True)
         return copied
 
     def _restore(self) -> list[str]:
@@ -368,8 +360,8 @@ class Training:
         self.learner.load_state_dict(state["learner"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self.window = Window.from_state(_moved(state["window"], self.device), self.clock)
-        self._first = _moved(state["first"], self.device)
+        self.window = Window.from_state(checkpoint.moved(state["window"], self.device), self.clock)
+        self._first = checkpoint.moved(state["first"], self.device)
         self.step = int(state["step"])
         return faults
 
@@ -419,8 +411,8 @@ class Training:
         """Close the journal with the status in which this attempt ended."""
         try:
             self.saver.wait()
-        except LabctlError as error:
-            self.journal.record("warning", self.step, message=f"no checkpoint: {error.message}")
+        except Exception as error:  # whatever it was, the end is to be written
+            self.journal.record("warning", self.step, message=f"no checkpoint: {error}")
         drawn = self._drawn(self.clock.runs)
         self.journal.record("end", self.step, status=status, message=message, **drawn)
         self.journal.close()
@@ -429,16 +421,3 @@ class Training:
         """Close the journal without a word of how this attempt ended."""
         self.saver.wait()
         self.journal.close()
-
-
-def _moved(value: Any, device: torch.device, *, copy: bool = False) -> Any:
-    """`value` with the tensors anywhere inside it on `device`, in memory of their own if copied."""
-    if isinstance(value, Tensor):
-        return value.detach().to(device, copy=copy)
-    if isinstance(value, dict):
-        moved = shallow(value)  # of its class, with its attributes
-        moved |= {key: _moved(item, device, copy=copy) for key, item in value.items()}
-        return moved
-    if isinstance(value, list | tuple):
-        return type(value)(_moved(item, device, copy=copy) for item in value)
-    return value

@@ -53,7 +53,7 @@ def test_training_goes_on_and_a_checkpoint_holds_what_was(training: Training, di
     training.begin_checkpoint()
     training.advance(4)
     assert training.step == 7 and saved(training.run) == []
-    assert not training.run.checkpoint_path.exists() and not training.is_checkpoint_due
+    assert not training.run.checkpoint_path.exists() and not training.saver.is_due
     disk.set()
     training.saver.wait()
     assert saved(training.run) == [3]
