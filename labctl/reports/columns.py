@@ -181,11 +181,11 @@ class Columns:
 
     def _totals(self, quantity: str) -> list[Cell]:
         """Sums over seeds, of seconds or joules."""
-        totals = [math.fsum(values(row, quantity).values()) for row in self.rows]
+        by_row = [values(row, quantity) for row in self.rows]
+        totals = [math.fsum(found.values()) for found in by_row]
         scale, unit = _prefix(totals, "J") if quantity == "energy" else _time_unit(totals)
         cells = []
-        for row, total in zip(self.rows, totals, strict=True):
-            found = values(row, quantity)
+        for row, found, total in zip(self.rows, by_row, totals, strict=True):
             lacking = sorted(row.results.keys() - found.keys())
             why = f"{row.name}: no {quantity} is known of {listed_seeds(lacking)}"
             notes = (why,) if lacking else ()

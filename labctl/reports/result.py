@@ -154,8 +154,8 @@ class Result(Config):
     wall_seconds: float
     """From beginning to end of each attempt, without work that was lost and done again."""
     joules: float | None = None
-    """What the device drew meanwhile, the share of one of the runs trained together; None if it
-    does not tell."""
+    """What the device drew meanwhile, the share of one of the runs that had it; None if it does not
+    tell."""
 
     @property
     def label(self) -> str:
@@ -234,7 +234,7 @@ def result_of(run: Run) -> Result:
         ledger=run.ledger,
         seconds_per_step=seconds / steps if steps else None,
         wall_seconds=_wall_seconds(journal),
-        joules=_joules(journal, windows),
+        joules=_joules(journal, begins, windows),
     )
 
 
@@ -282,7 +282,11 @@ def _wall_seconds(journal: Journal) -> float:
     return sum(max(of_attempt) - min(of_attempt) for of_attempt in times.values())
 
 
-def _joules(journal: Journal, windows: Sequence[Record]) -> float | None:
+def _joules(journal: Journal, begins: Sequence[Record], windows: Sequence[Record]) -> float | None:
+    """Each worker reads what the device draws for all of them; runs of one share that already."""
     if not windows or not all("joules" in window.fields for window in windows):
         return None
-    return math.fsum(record.fields.get("joules", 0.0) for record in journal.records)
+    workers = {begin.attempt: begin.fields.get("workers", 1) for begin in begins}
+    return math.fsum(
+        record.fields.get("joules", 0.0) / workers[record.attempt] for record in journal.records
+    )

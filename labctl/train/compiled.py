@@ -76,7 +76,8 @@ def _reason(error: BaseException) -> str:
         causes.append(cause)
     first, last = _said(causes[0]), _said(causes[-1])
     place = _place(getattr(error, "real_stack", None) or ())
-    return f"{first}{place}" if last == first else f"{first}{place} ({_named(causes[-1], last)})"
+    beneath = "" if last == first else f" ({type(causes[-1]).__name__}: {last})"
+    return f"{first}{place}{beneath}"
 
 
 def _said(error: BaseException) -> str:
@@ -84,10 +85,6 @@ def _said(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     explained = (line.removeprefix(EXPLANATION) for line in lines if line.startswith(EXPLANATION))
     return next(explained, lines[0] if lines else "").strip(" .")
-
-
-def _named(error: BaseException, said: str) -> str:
-    return f"{type(error).__name__}: {said}"
 
 
 def _place(stack: Iterable[FrameSummary]) -> str:

@@ -409,15 +409,19 @@ class Training:
 
     def end(self, status: str, message: str = "") -> None:
         """Close the journal with the status in which this attempt ended."""
-        try:
-            self.saver.wait()
-        except Exception as error:  # whatever it was, the end is to be written
-            self.journal.record("warning", self.step, message=f"no checkpoint: {error}")
+        self._let_saver_end()
         drawn = self._drawn(self.clock.runs)
         self.journal.record("end", self.step, status=status, message=message, **drawn)
         self.journal.close()
 
     def leave(self) -> None:
         """Close the journal without a word of how this attempt ended."""
-        self.saver.wait()
+        self._let_saver_end()
         self.journal.close()
+
+    def _let_saver_end(self) -> None:
+        """Whatever became of the last checkpoint, the attempt is to end."""
+        try:
+            self.saver.wait()
+        except Exception as error:
+            self.journal.record("warning", self.step, message=f"no checkpoint: {error}")

@@ -69,9 +69,9 @@ def test_energy_is_all_that_was_drawn_for_what_counts(lab: Any) -> None:
     first.metrics(10, {"train/loss": 1.0}, seconds=1.0, steps=10, joules=100.0)
     first.metrics(20, {"train/loss": 1.0}, seconds=1.0, steps=10, joules=999.0)  # lost
     first.close()
-    second = JournalWriter(run.folder, 2, 10, {})
-    second.metrics(20, {"train/loss": 1.0}, seconds=1.0, steps=10, joules=40.0)
-    second.record("end", 20, status="DONE", message="", joules=2.5)
+    second = JournalWriter(run.folder, 2, 10, {"workers": 2})  # each reads what both draw
+    second.metrics(20, {"train/loss": 1.0}, seconds=1.0, steps=10, joules=80.0)
+    second.record("end", 20, status="DONE", message="", joules=5.0)
     second.close()
     assert value_of(result_of(run), "energy") == 142.5
     third = JournalWriter(run.folder, 3, 20, {})

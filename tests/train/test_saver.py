@@ -50,13 +50,15 @@ def saved(run: Run) -> list[int]:
 def test_training_goes_on_and_a_checkpoint_holds_what_was(training: Training, disk: Event) -> None:
     training.advance(3)
     was = {name: value.clone() for name, value in training.model.state_dict().items()}
+    training.saver.every_seconds = 0
+    assert training.saver.is_due
     training.begin_checkpoint()
     training.advance(4)
     assert training.step == 7 and saved(training.run) == []
     assert not training.run.checkpoint_path.exists() and not training.saver.is_due
     disk.set()
     training.saver.wait()
-    assert saved(training.run) == [3]
+    assert saved(training.run) == [3] and training.saver.is_due
     state, _ = checkpoint.load(training.run.checkpoint_path)
     assert state is not None and state["step"] == 3
     assert list(state["model"]) == list(was)
@@ -103,6 +105,19 @@ def test_a_disk_that_is_full_stops_training_and_keeps_the_end_writable(
     (warning,) = Journal.read(training.run.folder).of("warning")
     assert "no checkpoint: cannot write" in warning.fields["message"]
     assert saved(training.run) == []
+
+
+def test_who_leaves_without_a_word_leaves_whatever_the_disk_says(
+    training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> None:
+        raise RuntimeError("unexpected position in the file")
+
+    monkeypatch.setattr(saver.checkpoint, "save", broken)
+    training.begin_checkpoint()
+    training.leave()
+    (warning,) = Journal.read(training.run.folder).of("warning")
+    assert "unexpected position" in warning.fields["message"]
 
 
 def test_a_checkpoint_shares_no_memory_with_training(training: Training) -> None:
