@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -26,6 +26,7 @@ from labctl.store.run import Run, all_runs
 from labctl.store.status import Status
 
 from .errand import carried_out
+from .slots import threads_of_each
 
 ENGINES: tuple[str, ...] = (*get_args(EngineName), COMPILED)
 """`auto`, `eager` and `graphed` are `runtime.engine`; `compiled` is `numerics.compiled`, which is
@@ -169,6 +170,7 @@ class Benching:
         from labctl.train.numerics import device_of
 
         device = device_of(self.plan.runtime.device)
+        threads = threads_of_each(1, on_gpu=device.type == "cuda")
         named = usable(engines or [own_engine(self.plan)], device.type, self.tell)
         cases = [
             Asked(engine, count, *place)
@@ -183,11 +185,17 @@ class Benching:
             for asked in cases:
                 self.tell(f"timing {asked}")
                 own, is_first = Path(folder, str(len(answers))), not answers
-                answers.append(self._answer(asked, own, steps, wants_matmul=is_first))
+                environment = _empty_caches(own) | {"OMP_NUM_THREADS": str(threads)}
+                answers.append(self._answer(asked, own, environment, steps, is_first))
                 yield self._speed(answers, cases[: len(answers)])
 
     def _answer(
-        self, asked: Asked, folder: Path, steps: int, *, wants_matmul: bool
+        self,
+        asked: Asked,
+        folder: Path,
+        environment: Mapping[str, str],
+        steps: int,
+        wants_matmul: bool,
     ) -> dict[str, Any]:
         runs = []
         for seed in seeds_of(self.recipe, asked.together):
@@ -206,7 +214,7 @@ class Benching:
         }
         log = folder / "worker.log"
         whole = {**order, "spawned": time.time()}
-        code = carried_out("labctl.execute.timing", whole, log, _empty_caches(folder))
+        code = carried_out("labctl.execute.timing", whole, log, environment)
         try:
             answer: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
         except OSError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import subprocess
@@ -11,6 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.store.lock import FileLock
+
+GPU_THREADS = 4
+"""CPU threads of a worker whose model is on a GPU. What is left to the CPU are small pieces: there
+more threads wait for each other, and 32 on a busy host made training three times as slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +49,11 @@ class Slots:
     def __init__(self, runs: Path, wanted_device: str, jobs: int | None, plans: int) -> None:
         self.folder = runs / ".slots" / (platform.node() or "here")
         self.gpus = [] if wanted_device in ("cpu", "mps") else gpu_ids()
-        cores = (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
         is_mps = wanted_device == "mps" or (wanted_device == "auto" and sys.platform == "darwin")
-        places = len(self.gpus) or (1 if is_mps else cores)
+        places = len(self.gpus) or (1 if is_mps else _cores())
         self.count = max(1, min(jobs or places, plans))
         self.sharing = -(-self.count // max(1, len(self.gpus)))
-        self.threads = 0 if self.gpus else int(max(1, min(cores // self.count, _most_threads())))
+        self.threads = threads_of_each(self.count, on_gpu=bool(self.gpus))
 
     def take(self) -> Slot | None:
         """A free slot, or None: this supervisor or another one uses them all."""
@@ -63,14 +61,26 @@ class Slots:
             gpu = self.gpus[number % len(self.gpus)] if self.gpus else ""
             lock = FileLock(self.folder / f"{gpu or 'cpu'}-{number}")
             if lock.acquire():
-                environment = (
-                    {"CUDA_VISIBLE_DEVICES": gpu} if gpu else {"OMP_NUM_THREADS": str(self.threads)}
-                )
+                environment = {"OMP_NUM_THREADS": str(self.threads)}
+                if gpu:
+                    environment["CUDA_VISIBLE_DEVICES"] = gpu
                 return Slot(lock, environment)
         return None
 
 
-def _most_threads() -> float:
-    """What OMP_NUM_THREADS allows a process, as OpenMP reads it: its first number."""
+def threads_of_each(workers: int, *, on_gpu: bool) -> int:
+    """CPU threads of each of so many workers that train at once."""
+    most = _allowed_threads() or (GPU_THREADS if on_gpu else _cores())
+    return max(1, min(_cores() // workers, most))
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _allowed_threads() -> int:
+    """What OMP_NUM_THREADS allows a process, as OpenMP reads it: its first number; 0 if unset."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdecimal() and int(first) else math.inf
+    return int(first) if first.isdecimal() else 0

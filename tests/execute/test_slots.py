@@ -24,3 +24,21 @@ def test_workers_share_the_cores_as_far_as_the_environment_allows(
     slot = Slots(tmp_path, "cpu", jobs, plans=8).take()
     assert slot is not None and slot.environment == {"OMP_NUM_THREADS": str(threads)}
     slot.lock.release()
+
+
+@pytest.mark.parametrize(
+    ("asked", "jobs", "threads"),
+    [(None, None, 4), (None, 4, 2), (None, 16, 1), ("6", None, 6), ("2", None, 2)],
+)
+def test_a_worker_on_a_gpu_takes_few_threads_unless_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None, jobs: int, threads: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    slot = Slots(tmp_path, "cuda", jobs, plans=16).take()
+    assert slot is not None
+    assert slot.environment == {"CUDA_VISIBLE_DEVICES": "GPU-a", "OMP_NUM_THREADS": str(threads)}
+    slot.lock.release()
