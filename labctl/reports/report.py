@@ -228,8 +228,7 @@ def _facets_of(result: Result) -> Iterator[tuple[str, str]]:
     yield f"versions of {result.data}", str(data.get("version", "unknown"))
     yield f"validation parts of {result.data}", str(data.get("val", "unknown"))
     for conditions in result.conditions:
-        threads = f", {conditions.threads} threads" if conditions.device == "cpu" else ""
-        yield "hardware", (conditions.device_name or conditions.device or "unknown") + threads
+        yield "hardware", conditions.hardware
         yield "torch versions", conditions.torch or "unknown"
     yield "labctl versions", result.provenance.labctl or "unknown"
     yield "commits", result.provenance.commit[:10] or "unknown"

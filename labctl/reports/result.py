@@ -69,13 +69,18 @@ class Conditions(Config):
     workers: int = 1
     """Processes that shared the device, as far as their supervisor knew."""
 
-    def __str__(self) -> str:
+    @property
+    def hardware(self) -> str:
         name = self.device_name or self.device or "unknown hardware"
-        threads = f", {self.threads} threads" if self.threads and self.device == "cpu" else ""
+        if not self.threads:
+            return name
+        return f"{name}, {self.threads} {'CPU threads' if self.device == 'cuda' else 'threads'}"
+
+    def __str__(self) -> str:
         shared = f", {self.workers} workers" if self.workers > 1 else ""
         together = f", {self.replicas} runs together" if self.replicas > 1 else ""
         engine = f", {self.engine}" if self.engine else ""
-        return f"{name}{threads}{shared}, torch {self.torch or 'unknown'}{engine}{together}"
+        return f"{self.hardware}{shared}, torch {self.torch or 'unknown'}{engine}{together}"
 
     @property
     def pace(self) -> str:
