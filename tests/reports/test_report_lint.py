@@ -44,7 +44,7 @@ def test_hardware_and_torch_are_compared(two: Any) -> None:
     two.run("base", 0)
     two.run("ctd", 0, facts=cpu)
     assert mixtures(two) == [
-        "mixed hardware: NVIDIA H200 (base); Xeon, 2 threads (ctd)",
+        "mixed hardware: NVIDIA H200, 8 CPU threads (base); Xeon, 2 threads (ctd)",
         "mixed torch versions: 2.11.0 (base); 2.12.0 (ctd)",
     ]
 

@@ -99,7 +99,7 @@ def test_conditions_are_those_of_the_attempts_that_trained(lab: Any) -> None:
     later.close()
     (conditions,) = result_of(run).conditions
     assert conditions.device_name == "NVIDIA H200"
-    assert str(conditions) == "NVIDIA H200, torch 2.11.0"
+    assert str(conditions) == "NVIDIA H200, 8 CPU threads, torch 2.11.0"
 
 
 def test_gap_and_accuracies_are_in_percent(lab: Any) -> None:

@@ -210,7 +210,7 @@ class TestPublished:
         assert base.cell(grid, 0, "acc").text == "60.00 \u00b1 10.00 (n=3)"
         (note,) = base.cell(grid, 0, "").notes
         assert note.startswith("published in docs/results/base.json: seeds 0, 1, 2, n=3, ")
-        assert "on NVIDIA H200, torch 2.11.0, labctl 0.1.0, 20" in note
+        assert "on NVIDIA H200, 8 CPU threads, torch 2.11.0, labctl 0.1.0, 20" in note
         assert grid.rows[0].facts["published"] == dict.fromkeys("012", "docs/results/base.json")
 
     def test_of_another_preset_stay_out(self, base: Any, published: Path) -> None:
@@ -330,9 +330,9 @@ def test_seeds_from_different_hardware_have_no_mean_time(base: Any) -> None:
     grid = base.report()
     cell = base.cell(grid, 0, "time")
     assert cell.text == "not comparable"
-    assert "NVIDIA H200, torch 2.11.0; Xeon, torch 2.11.0" in cell.notes[0]
+    assert "NVIDIA H200, 8 CPU threads, torch 2.11.0; Xeon, torch 2.11.0" in cell.notes[0]
     assert base.cell(grid, 0, "acc").text == "50.00 \u00b1 0.00 (n=2 of 3)"
-    assert any(r.startswith("mixed hardware: NVIDIA H200 (base); Xeon") for r in grid.remarks)
+    assert any(r.startswith("mixed hardware: NVIDIA H200, 8 CPU threads (base); Xeon") for r in grid.remarks)
 
 
 def test_an_attempt_on_other_hardware_taints_the_time(base: Any) -> None:
