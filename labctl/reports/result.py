@@ -289,7 +289,8 @@ def _wall_seconds(journal: Journal) -> float:
 
 def _joules(journal: Journal, begins: Sequence[Record], windows: Sequence[Record]) -> float | None:
     """Each worker reads what the device draws for all of them; runs of one share that already."""
-    if not windows or not all("joules" in window.fields for window in windows):
+    counted = {record.attempt for record in journal.records if "joules" in record.fields}
+    if not windows or not {window.attempt for window in windows} <= counted:
         return None
     workers = {begin.attempt: begin.fields.get("workers", 1) for begin in begins}
     return math.fsum(

@@ -42,6 +42,17 @@ class Clock:
             self._advance()
             self._stepping -= 1
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Around what is no part of a step though it happens within one."""
+        self._advance()
+        stepping, self._stepping = self._stepping, 0
+        try:
+            yield
+        finally:
+            self._advance()
+            self._stepping = stepping
+
     def _advance(self) -> None:
         now = time.perf_counter()
         if self._stepping:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
+
+EVERY_SECONDS = 10.0
+"""Between readings, each of which holds the process up for milliseconds."""
 
 
 class Meter:
@@ -15,11 +19,16 @@ class Meter:
 
     def __init__(self, device: torch.device) -> None:
         self._counter = _counter(device) if device.type == "cuda" else None
-        self._read = self._joules()
+        self._read, self._read_at = self._joules(), time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to ask again."""
+        return self._counter is not None and time.monotonic() - self._read_at >= EVERY_SECONDS
 
     def drawn(self) -> float | None:
         """Joules since this was last asked; None where the device does not tell."""
-        now = self._joules()
+        now, self._read_at = self._joules(), time.monotonic()
         if now is None or self._read is None:
             return None
         before, self._read = self._read, now

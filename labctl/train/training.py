@@ -141,7 +141,7 @@ class Training:
             Halted: a stop rule of the recipe was met.
         """
         self.saver.note()
-        with self.at_work():
+        with self.clock.running(), self.at_work():
             for _ in range(min(steps, self.work.steps - self.step)):
                 self._note_phase()
                 self._one_step()
@@ -151,17 +151,16 @@ class Training:
                     self.evaluate()
 
     def _one_step(self) -> None:
-        with self.clock.running():
-            if not all(module.training for module in self._modules):  # much cheaper than to call it
-                self.model.train()
-            batch, knobs = self.supply.at(self.step), self.board.at(self.step)
-            found = self._look(batch, knobs)
-            seed_global(self.work.seed, "dropout", self.step)
-        self._prepare(batch, knobs)
+        if not all(module.training for module in self._modules):  # much cheaper than to call it
+            self.model.train()
+        batch, knobs = self.supply.at(self.step), self.board.at(self.step)
+        found = self._look(batch, knobs)
+        seed_global(self.work.seed, "dropout", self.step)
+        if self.engine.is_due(batch, knobs):
+            self._prepare(batch, knobs)
         if self.engine.compiles(batch, knobs):
             self._compile(batch, knobs, found)
-            return
-        with self.clock.running():
+        else:
             self._count(found | self.engine.step(batch, knobs))
 
     def _look(self, batch: Batch, knobs: Knobs) -> Metrics:
@@ -173,21 +172,19 @@ class Training:
 
     def _compile(self, batch: Batch, knobs: Knobs, found: Metrics) -> None:
         """A step that is the first of its form; not on the steps' time."""
-        self._settle()
-        self.journal.record("compiling", self.step)
-        began = time.perf_counter()
-        self._count(found | self.engine.step(batch, knobs))
-        self._wait()
-        self.window.is_typical = False
-        seconds = time.perf_counter() - began
-        self.journal.record("engine", self.step, engine=self.engine.name, seconds=seconds)
+        with self._aside():
+            self.journal.record("compiling", self.step)
+            began = time.perf_counter()
+            self._count(found | self.engine.step(batch, knobs))
+            self._wait()
+            self.window.is_typical = False
+            seconds = time.perf_counter() - began
+            self.journal.record("engine", self.step, engine=self.engine.name, seconds=seconds)
 
     def _prepare(self, batch: Batch, knobs: Knobs) -> None:
         """What the engine does before such a step for the first time; not on the steps' time."""
-        if not self.engine.is_due(batch, knobs):
-            return
-        self._settle()
-        self.journal.record("engine", self.step, **self.engine.prepare(batch, knobs))
+        with self._aside():
+            self.journal.record("engine", self.step, **self.engine.prepare(batch, knobs))
 
     def _count(self, metrics: Metrics) -> None:
         self.window.add(metrics)
@@ -233,8 +230,12 @@ class Training:
         return realised
 
     def _close_window(self) -> None:
-        with self.clock.running():
-            means = self.window.means()  # waits for the device
+        means = self.window.means()  # waits for the device
+        with self.clock.stopped():
+            self._journal_window(means)
+            self.window, self.windows = Window(self.clock), self.windows + 1
+
+    def _journal_window(self, means: Mapping[str, float]) -> None:
         values = {f"train/{name}": value for name, value in means.items()}
         knobs = self.board.values(self.step - 1)
         values |= {
@@ -245,11 +246,10 @@ class Training:
         seconds, steps = self.window.seconds, self.window.steps
         timing = {"seconds": seconds} if self.window.is_timed and self.window.is_typical else {}
         together = self.window.replicas
-        timing |= self._drawn(together)
+        timing |= self._drawn(together) if self.meter.is_due else {}
         self.journal.metrics(self.step, values, **timing, steps=steps, replicas=together)
         if self.window.is_typical:
             self._latest_rate = seconds / steps
-        self.window, self.windows = Window(self.clock), self.windows + 1
         if not all(np.isfinite(value) for value in means.values()):
             bad = ", ".join(name for name, value in means.items() if not np.isfinite(value))
             raise Diverged(
@@ -268,7 +268,10 @@ class Training:
 
     def evaluate(self) -> None:
         """Evaluate on the held-out splits; at the end on training too, keeping predictions."""
-        self._settle()
+        with self._aside():
+            self._heed(self._evaluated_values())
+
+    def _evaluated_values(self) -> dict[str, float]:
         is_last = self.is_trained
         names = [name for name in ("val", "test") if name in self.splits]
         if is_last and self.work.evaluate.train:
@@ -291,7 +294,7 @@ class Training:
                 }
         self.journal.metrics(self.step, values)
         self._evaluated = (self.step, kept)
-        self._heed(values)
+        return values
 
     def _evaluation(self, batches: Batches, knobs: Mapping[str, Any], keep: bool) -> Evaluation:
         seed_global(self.work.seed, "evaluate", self.step)
@@ -301,11 +304,14 @@ class Training:
             model, batches, self.objective, knobs, self.arithmetic, size, keep_predictions=keep
         )
 
-    def _settle(self) -> None:
-        """Let the device finish the steps it was given, on their time: what follows is not
-        training."""
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Around what is not training: the device has finished the steps it was given before, on
+        their time."""
         with self.clock.running():
             self._wait()
+        with self.clock.stopped():
+            yield
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
@@ -327,8 +333,7 @@ class Training:
     def begin_checkpoint(self) -> None:
         """Begin to make everything up to this step durable, while training goes on."""
         self.saver.wait()
-        with self.at_work():
-            self._settle()
+        with self.at_work(), self._aside():
             self.saver.begin(self.step, self._state())
 
     def _state(self) -> dict[str, Any]:

@@ -37,6 +37,20 @@ def test_only_steps_count_and_parts_that_overlap_count_once(now: Any) -> None:
     assert clock.share == 4.0
 
 
+def test_what_is_no_part_of_a_step_stops_it_whoever_steps(now: Any) -> None:
+    clock = Clock()
+    with clock.running(), clock.running():
+        now.at = 1.0
+        with clock.stopped():
+            now.at = 10.0
+            assert clock.share == 1.0
+            now.at = 11.0
+        now.at = 13.0
+    with clock.stopped():
+        now.at = 20.0
+    assert clock.share == 3.0
+
+
 def test_time_is_shared_out_among_those_that_are_there(now: Any) -> None:
     clock = Clock()
     first = Window(clock)

@@ -11,6 +11,7 @@ import torch
 
 from labctl.registry.card import Places
 from labctl.store.journal import Journal
+from labctl.train import meter as meters
 from labctl.train.assembly import Assembly
 from labctl.train.meter import Meter
 from labctl.train.training import Training
@@ -56,15 +57,39 @@ def test_a_cpu_tells_nothing() -> None:
     assert Meter(torch.device("cpu")).drawn() is None
 
 
+class Told:
+    """A meter that is due and tells these one after the other."""
+
+    def __init__(self, *joules: float) -> None:
+        self.drawn, self.is_due = iter(joules).__next__, True
+
+
+def test_it_is_due_when_the_last_reading_is_old(
+    counter: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(meters.time, "monotonic", lambda: now[-1])
+    meter = Meter(CUDA)
+    assert not meter.is_due
+    now.append(100.0 + meters.EVERY_SECONDS)
+    assert meter.is_due and not Meter(torch.device("cpu")).is_due
+    meter.drawn()
+    assert not meter.is_due
+
+
 def test_a_run_journals_its_share_of_what_was_drawn(lab: Any) -> None:
-    """Between the ends of stretches of steps, whatever happened there, and to the very end."""
+    """At ends of stretches of steps where the meter is due, and at the very end; between them,
+    whatever happened there."""
     (job, *others), (run, *_) = lab.jobs("tiny", "runtime.log_every=2step"), lab.runs("tiny")
     run.create(job.plan, {})
     assembly = Assembly(job.plan, lab.registry, Places(lab.project.data_roots))
     training = Training(run, assembly, torch.device("cpu"), {})
-    training.meter.drawn = iter((8.0, 6.0, 1.0)).__next__  # type: ignore[method-assign]
+    training.meter = Told(8.0, 6.0, 1.0)  # type: ignore[assignment]
     training.advance(2)
     training.clock.attend([job.plan, *(other.plan for other in others)])
+    training.meter.is_due = False  # type: ignore[misc]
+    training.advance(2)
+    training.meter.is_due = True  # type: ignore[misc]
     training.advance(2)
     training.end("STOPPED")
     journal = Journal.read(run.folder)
