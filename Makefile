@@ -43,7 +43,7 @@ fmt: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# What to run while working: no test above about five seconds.
+# What to run while working: under two minutes on two cores.
 quick: $(INSTALLED)
 	$(PYTEST) -m "not slow and not gpu"
 

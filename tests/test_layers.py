@@ -53,6 +53,7 @@ def test_plugins_import_labctl_api_alone() -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_plugins_are_reached_through_the_registry() -> None:
     wrong = [
         f"{where(path, line)}: {module}"

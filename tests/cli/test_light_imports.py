@@ -45,6 +45,7 @@ LIGHT = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", LIGHT, ids=" ".join)
 def test_a_light_verb_imports_nothing_heavy(lab: Any, verb: tuple[str, ...]) -> None:
     done = subprocess.run(

@@ -14,6 +14,8 @@ from labctl.recipe.recipe import load
 from labctl.store.run import run_of
 from labctl.store.status import Status
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("seeds=[1]", "budget=2ep", "schedules.token_drop.end=2ep", "evaluate.every=1ep")
 
 
@@ -87,7 +89,6 @@ def test_status_says_what_was_set_otherwise_and_keeps_seeds_together(lab: Any) -
     assert "model.depth=3" in lab.labctl("status")[1]
 
 
-@pytest.mark.slow
 def test_a_finished_run_is_repeated_bit_for_bit_from_its_stored_code(trained: Any) -> None:
     run = trained.runs("tiny", *SHORT)[0]
     model = run.source_path / "ctd_vit" / "model.py"
@@ -102,7 +103,6 @@ def test_a_finished_run_is_repeated_bit_for_bit_from_its_stored_code(trained: An
     assert "differs: the loss of step 1 " in output
 
 
-@pytest.mark.slow
 def test_a_run_that_lies_elsewhere_is_repeated_as_well(
     lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,7 +114,6 @@ def test_a_run_that_lies_elsewhere_is_repeated_as_well(
     assert code == 0 and "differs: the loss of step 1 " in output
 
 
-@pytest.mark.slow
 def test_plan_shows_cost_by_phase(lab: Any) -> None:
     code, output = lab.labctl("plan", "tiny", "--cost", "--json")
     assert code == 0, output
@@ -139,7 +138,6 @@ def test_plan_says_what_so_many_seeds_can_show(lab: Any) -> None:
     assert power["in_sds"] == sorted(power["in_sds"], reverse=True)
 
 
-@pytest.mark.slow
 def test_seeds_join_until_a_mean_is_known_and_later_runs_know_them(lab: Any) -> None:
     """Two seeds are never narrow enough here, so one joins, and with it the most is reached."""
     rule = '{"min": 2, "max": 3, "until": "ci_halfwidth <= 0.0001"}'
@@ -163,7 +161,6 @@ def test_every_fault_of_a_recipe_is_one_message(lab: Any) -> None:
     assert code == 2 and "Traceback" not in output
 
 
-@pytest.mark.slow
 def test_failed_runs_name_their_log_and_are_tried_again(
     lab: Any, make_lab: Callable[[str], Any]
 ) -> None:

@@ -89,6 +89,7 @@ def test_geometry_of_crop_and_flip_reproduces_the_images(photos: Photos) -> None
     assert torch.equal(again.to(torch.uint8), found)
 
 
+@pytest.mark.slow
 def test_geometry_of_the_policy_says_where_pixels_come_from() -> None:
     count, height, width = 4000, 24, 40
     row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -203,6 +204,7 @@ def features(images: Tensor) -> Tensor:
     return torch.cat([values.mean((2, 3)), values.std((2, 3)), rough, zeros], 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["none", *POLICIES])
 def test_batches_look_like_those_of_torchvisions_chain(policy: str, photos: Photos) -> None:
     count = 3000

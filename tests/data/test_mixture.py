@@ -136,6 +136,7 @@ def test_the_loss_is_that_of_mixed_targets(smoothing: float) -> None:
     assert one[1]["acc"][0] == same[1]["acc"][0]
 
 
+@pytest.mark.slow
 def test_a_mixture_can_be_trained_on_and_says_so_in_the_loss(lab: Any) -> None:
     """With lots of it training cannot be certain; what is evaluated is never mixed."""
     options = ("seeds=1", "budget=4ep", "schedules.token_drop=0", "schedules.lr=3e-3")

@@ -126,6 +126,7 @@ def test_choices_are_uniform_and_independent() -> None:
         assert stats.kstest(column.numpy(), "uniform").pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_each_of_two_operations_is_done_with_its_own_probability_and_sign() -> None:
     count, row = 20_000, CIFAR10.index((("TranslateY", 0.9, 9), ("TranslateY", 0.7, 9)))
     given = Choices.drawn(Draws.alone(count, torch.Generator().manual_seed(3)))

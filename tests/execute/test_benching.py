@@ -129,6 +129,7 @@ def test_what_is_slow_shows_in_its_share(
     assert after[share] > 0.25 > getattr(before, share)
 
 
+@pytest.mark.slow
 def test_seeds_that_take_turns_share_the_time(lab: Any, tmp_path: Path) -> None:
     shares = shares_of(lab, tmp_path / "two", together=2)
     assert sum(shares.model_dump().values()) == pytest.approx(1)
@@ -207,6 +208,7 @@ def test_the_verb_prints_a_table_keeps_a_file_and_shows_it_again(
     assert kept["point"] == {"model.depth": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

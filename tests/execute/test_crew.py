@@ -26,6 +26,7 @@ def runs(make_lab: Callable[[str], Any]) -> list[Run]:
     return list(runs)
 
 
+@pytest.mark.slow
 def test_a_run_is_over_before_its_worker_but_the_last_is_not(runs: list[Run]) -> None:
     """Whoever waits for all runs has no process left behind."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
@@ -38,6 +39,7 @@ def test_a_run_is_over_before_its_worker_but_the_last_is_not(runs: list[Run]) ->
         assert all(crew.has_ended(run) for run in runs)
 
 
+@pytest.mark.slow
 def test_what_an_earlier_worker_wrote_does_not_count(runs: list[Run]) -> None:
     work(runs[:1], (), Stop())
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:

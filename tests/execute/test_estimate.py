@@ -43,6 +43,7 @@ def test_a_slow_machine_is_asked_for_a_small_batch(
     assert said["basis"] == "a step of 2 examples, 10 s, scaled by examples and FLOPs"
 
 
+@pytest.mark.slow
 def test_a_fast_machine_is_asked_for_a_whole_batch(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,8 @@ from labctl.store.journal import segments
 from labctl.store.run import Run
 from labctl.store.status import Status
 
+pytestmark = pytest.mark.slow
+
 
 class StopAt(Stop):
     """Asks a run to stop once it has done so many steps."""
@@ -62,7 +64,6 @@ def quick(lab: Any) -> Any:
     return lab
 
 
-@pytest.mark.slow
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     quick: Any, make_lab: Callable[[str], Any]
 ) -> None:
@@ -93,7 +94,6 @@ def test_without_a_usable_checkpoint_the_run_says_how_to_begin_again(quick: Any,
     assert "truncated" in (run.end or {})["message"]
 
 
-@pytest.mark.slow
 def test_a_journal_cut_short_by_a_crash_is_no_damage(quick: Any) -> None:
     run = begun(quick)
     path = segments(run.folder)[0]
@@ -119,7 +119,6 @@ def test_a_damaged_line_is_named_and_the_rest_is_read(quick: Any) -> None:
     assert run.journal.curves
 
 
-@pytest.mark.slow
 def test_a_full_disk_fails_the_run_with_a_way_out_and_keeps_what_is_there(quick: Any) -> None:
     run = begun(quick)
     before = run.checkpoint_path.read_bytes()
@@ -155,7 +154,6 @@ def test_divergence_is_an_answer_and_is_not_tried_again(quick: Any) -> None:
     assert all(json.loads(line) for line in text.splitlines())
 
 
-@pytest.mark.slow
 def test_a_measurement_asked_for_later_needs_no_training(quick: Any) -> None:
     run = quick.train_here("tiny", "seeds=[1]")[0]
     weights, attempts = run.weights_path.read_bytes(), run.journal.attempts
@@ -186,7 +184,6 @@ seeds: [0]
 """
 
 
-@pytest.mark.slow
 def test_a_measurement_that_is_asked_something_else_is_taken_again(lab: Any) -> None:
     """What it found before gives way: no figure stands for a question that it was not asked."""
     lab.write("rests", RESTS)
@@ -207,7 +204,6 @@ def test_a_measurement_that_is_asked_something_else_is_taken_again(lab: Any) -> 
     assert again.asked("relaxation_depth")["steps"] == [0, 2, 4]
 
 
-@pytest.mark.slow
 def test_interleaved_runs_equal_the_same_two_alone(make_lab: Callable[[str], Any]) -> None:
     from labctl.execute.provenance import Provenance
 
@@ -228,7 +224,6 @@ def test_interleaved_runs_equal_the_same_two_alone(make_lab: Callable[[str], Any
         assert one.weights_path.read_bytes() == other.weights_path.read_bytes()
 
 
-@pytest.mark.slow
 class TestFromTheOutside:
     """The same through the command line."""
 
@@ -276,7 +271,6 @@ class TestFromTheOutside:
         assert lab.labctl("doctor")[0] == 6
 
 
-@pytest.mark.slow
 def test_restart_sets_an_unfinished_run_aside(quick: Any) -> None:
     run = begun(quick)
     code, output = quick.labctl(
@@ -294,7 +288,6 @@ def test_restart_sets_an_unfinished_run_aside(quick: Any) -> None:
     assert len(aside) == 1 and segments(aside[0])
 
 
-@pytest.mark.slow
 def test_code_edited_while_runs_wait_changes_nothing(quick: Any, tmp_path: Path) -> None:
     run = begun(quick)
     snapshot = run.source_path / "ctd_vit"

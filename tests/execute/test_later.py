@@ -16,6 +16,8 @@ from labctl.execute.later import jobs, told_apart
 from labctl.store.run import Run
 from labctl.store.status import Status
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("seeds=[3]", "budget=2ep", "schedules.token_drop=null")
 
 
@@ -124,7 +126,6 @@ def test_a_field_is_given_once(trained: tuple[Any, Run]) -> None:
         jobs(lab.project, [run], {"attention_maps": ["images=8", "images=9"]})
 
 
-@pytest.mark.slow
 def test_the_verb_prints_what_was_found(trained: tuple[Any, Run]) -> None:
     lab, run = trained
     code, output = lab.labctl("measure", run.plan.key, "attention_maps.images=8", "--no-track")

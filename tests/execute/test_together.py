@@ -30,6 +30,8 @@ from labctl.store.status import Status
 from labctl.train.assembly import Assembly
 from labctl.train.training import Training
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("data.val=1200", "batch_size=64", "schedules.token_drop=0")
 """18 steps of one kind."""
 
@@ -70,7 +72,6 @@ def test_seeds_together_on_a_gpu_are_the_seeds_alone(
         assert_same(alone, together)
 
 
-@pytest.mark.slow
 def test_one_that_diverges_leaves_the_other_undisturbed(make_lab: Callable[[str], Any]) -> None:
     alone = make_lab("alone").train_here("tiny", "seeds=[1]", *SHORT)[0]
     lab = make_lab("together")
@@ -86,7 +87,6 @@ def test_one_that_diverges_leaves_the_other_undisturbed(make_lab: Callable[[str]
     assert "seconds" in last and result_of(runs[0]).conditions[0].replicas == 1
 
 
-@pytest.mark.slow
 def test_one_that_finds_no_memory_beside_the_others_waits_for_them(
     make_lab: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,7 +124,6 @@ def test_one_that_finds_no_memory_alone_has_failed(
     assert "out of device memory" in (run.end or {})["message"]
 
 
-@pytest.mark.slow
 def test_one_that_outgrows_the_memory_beside_others_waits_for_them(
     make_lab: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,7 +146,6 @@ def test_one_that_outgrows_the_memory_beside_others_waits_for_them(
     assert_same(runs[0], make_lab("alone").train_here("tiny", "seeds=[0]", *SHORT)[0])
 
 
-@pytest.mark.slow
 def test_what_has_ended_gives_its_memory_back_before_the_next_begins(
     make_lab: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +162,6 @@ def test_what_has_ended_gives_its_memory_back_before_the_next_begins(
     assert alive == [0, 0, 0]
 
 
-@pytest.mark.slow
 def test_each_measures_by_its_own_code(make_lab: Callable[[str], Any]) -> None:
     """Plugins import what they measure with when they measure; the other's has the same name."""
     runs = prepared(make_lab("lab"), "seeds=2", *SHORT, "measure.attention_maps.images=8")
@@ -172,7 +169,6 @@ def test_each_measures_by_its_own_code(make_lab: Callable[[str], Any]) -> None:
     assert [(run.status, run.end["message"]) for run in runs if run.end] == [(Status.DONE, "")] * 2
 
 
-@pytest.mark.slow
 def test_a_waiting_run_whose_folder_is_gone_costs_the_others_nothing(
     make_lab: Callable[[str], Any],
 ) -> None:
@@ -250,7 +246,6 @@ def test_no_worker_is_given_more_than_its_share(lab: Any, monkeypatch: pytest.Mo
     assert given[0] == 3 and sum(given) == 6
 
 
-@pytest.mark.slow
 def test_a_worker_that_dies_leaves_each_to_go_on_alone(make_lab: Callable[[str], Any]) -> None:
     """`--together 2`: one process has both, and they are what they are in one process each."""
     lab, calm = make_lab("killed"), make_lab("calm")

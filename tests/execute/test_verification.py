@@ -29,6 +29,8 @@ from labctl.store.atomic import write_json
 from labctl.store.run import Run
 from labctl.store.status import Status
 
+pytestmark = pytest.mark.slow
+
 SHORT = (
     "seeds=[1]",
     "budget=30step",
@@ -83,7 +85,6 @@ def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
-@pytest.mark.slow
 def test_a_run_verified_right_after_training_is_equal_and_stays_as_it_is(
     lab: Any, trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,7 +100,6 @@ def test_a_run_verified_right_after_training_is_equal_and_stays_as_it_is(
     assert not list(scratch.iterdir())
 
 
-@pytest.mark.slow
 def test_a_run_that_was_killed_and_resumed_is_equal(lab: Any) -> None:
     options = ("seeds=[1]", "runtime.checkpoint_seconds=0", "runtime.log_every=4step")
     job, run = lab.jobs("tiny", *options)[0], lab.runs("tiny", *options)[0]

@@ -12,6 +12,7 @@ from labctl.measure.matmul import matmul_rate
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_a_rate_is_that_of_the_products_themselves() -> None:
     """Within a factor that even a crowded machine keeps; the count is exact."""
     size = 512
@@ -27,6 +28,7 @@ def test_a_rate_is_that_of_the_products_themselves() -> None:
     assert (found.size, found.dtype) == (size, "float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_the_product_is_of_the_precision_asked_for(dtype: torch.dtype) -> None:
     assert matmul_rate(CPU, dtype, 64).dtype == str(dtype).removeprefix("torch.")

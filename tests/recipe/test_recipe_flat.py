@@ -26,6 +26,7 @@ def registry() -> Registry:
     return Registry(ROOT / "plugins", is_quiet=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(listed(Project(ROOT))))
 def test_the_bundled_recipes(tmp_path: Path, registry: Registry, name: str) -> None:
     project = Project(ROOT)

@@ -14,6 +14,8 @@ from labctl.errors import LabctlError, RecipeError
 from labctl.plans.derive import plans
 from labctl.plans.sketch import realised, sketches
 
+pytestmark = pytest.mark.slow
+
 RICH: dict[str, Any] = yaml.safe_load("""
 title: all that a recipe can say
 tags: [a, b]

@@ -711,6 +711,7 @@ def cases() -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("written", "instead", "problem", "hint"), cases())
 def test_one_problem(toys: Any, written: str, instead: str, problem: str, hint: str) -> None:
     assert written in toys.text

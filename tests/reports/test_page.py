@@ -23,6 +23,8 @@ from labctl.reports.render import render
 from labctl.reports.report import report
 from labctl.reports.side import side
 
+pytestmark = pytest.mark.slow
+
 TABLE = """\
 title: Two & more
 baseline: base
@@ -231,7 +233,6 @@ def labels(tab: Any) -> list[str]:
     return [text.split("\n")[0].strip(" 123456789") for text in texts]
 
 
-@pytest.mark.slow
 def test_a_click_on_a_head_sorts_by_numbers(opened: Any) -> None:
     """8 % stands before 61 %, and what is missing last."""
     tab = opened()
@@ -245,7 +246,6 @@ def test_a_click_on_a_head_sorts_by_numbers(opened: Any) -> None:
     assert head.get_attribute("aria-sort") == "descending"
 
 
-@pytest.mark.slow
 def test_a_number_leads_to_the_runs_behind_it(opened: Any) -> None:
     tab = opened()
     plan = tab.locator("#run-2-1 pre")
@@ -259,7 +259,6 @@ def test_a_number_leads_to_the_runs_behind_it(opened: Any) -> None:
     assert content["runs"][0]["seed"] == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("which", ["text", "comparison"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1400])

@@ -273,6 +273,7 @@ def contrast_text(base: Any, a: str, b: str) -> str:
     return contrast_page(found, ours, theirs, "labctl compare A B")
 
 
+@pytest.mark.slow
 def test_a_page_says_what_the_terminal_says(
     base: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -303,6 +304,7 @@ def test_a_page_shows_names_as_text(base: Any) -> None:
     assert "&lt;b&gt;odd" in text and "<b>odd" not in text
 
 
+@pytest.mark.slow
 def test_a_page_is_written_where_it_was_asked(base: Any, capsys: Any) -> None:
     base.run("base", 0)
     base.run("base", 1)

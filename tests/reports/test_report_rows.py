@@ -332,7 +332,10 @@ def test_seeds_from_different_hardware_have_no_mean_time(base: Any) -> None:
     assert cell.text == "not comparable"
     assert "NVIDIA H200, 8 CPU threads, torch 2.11.0; Xeon, torch 2.11.0" in cell.notes[0]
     assert base.cell(grid, 0, "acc").text == "50.00 \u00b1 0.00 (n=2 of 3)"
-    assert any(r.startswith("mixed hardware: NVIDIA H200, 8 CPU threads (base); Xeon") for r in grid.remarks)
+    assert any(
+        r.startswith("mixed hardware: NVIDIA H200, 8 CPU threads (base); Xeon")
+        for r in grid.remarks
+    )
 
 
 def test_an_attempt_on_other_hardware_taints_the_time(base: Any) -> None:

@@ -18,6 +18,8 @@ from labctl.reports.rows import Rows
 from labctl.reports.sweeps import swept
 from labctl.sweeps.logistic import wilson
 
+pytestmark = pytest.mark.slow
+
 WIDTH = """\
 title: how wide
 recipe: base

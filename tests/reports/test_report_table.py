@@ -144,6 +144,7 @@ def test_a_row_without_a_recipe_is_reported_at_its_place(lab: Any) -> None:
     assert "did you mean 'base'?" in first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in listed(Project(ROOT), "tables")])
 @pytest.mark.parametrize("preset", [None, "smoke"])
 def test_the_bundled_tables_can_be_made_without_a_single_run(

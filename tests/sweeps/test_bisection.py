@@ -108,6 +108,7 @@ def test_a_search_goes_on_where_it_was_killed(
     assert keys(searched(config, seeds, judge, kept)) == keys(whole)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(configs(), SEEDS, judges(), st.randoms(use_true_random=False))
 def test_the_order_in_which_trials_finish_changes_nothing(

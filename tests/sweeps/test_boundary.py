@@ -213,6 +213,7 @@ def logistic(rng: np.random.Generator, own: float) -> Judge:
     return judge
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [0.0, 1.0])
 def test_brackets_lie_where_p_is_a_half(own: float) -> None:
     """The median of five draws of a logistic is within 2.5 widths of its own at 99 in 100."""

@@ -539,6 +539,7 @@ SCHEDULES = [
 MUTANTS = [*CARD_SIDE, *DATA_SIDE, *MODEL_SIDE, *TRAINING_SIDE, *SCHEDULES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "_"))
 def test_the_suite_sees(mutant: Mutant, bench_of: Callable[..., Bench]) -> None:
     edits = dict(mutant.edits)

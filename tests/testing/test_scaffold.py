@@ -78,6 +78,7 @@ def test_data_that_do_not_fit_are_named(project: Project) -> None:
         load(project, Registry(project.plugins), "my_mixer", "smoke", ("model.patch=3",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "message", "hint"),
     [

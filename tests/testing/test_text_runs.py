@@ -63,6 +63,7 @@ def weights(run: Run) -> bytes:
     return run.weights_path.read_bytes()
 
 
+@pytest.mark.slow
 def test_it_learns_more_than_single_characters_and_pairs(
     text_run: Run, characters: Callable[[str], list[int]]
 ) -> None:
@@ -135,6 +136,7 @@ def test_evaluation_equals_a_computation_of_its_own(
     assert last["test/as_trained/loss_activation_decay"] == pytest.approx(decay, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("budget", "steps"),
     [("20ktok", 39), ("0.02Mtok", 39), ("20480tok", 40), ("57step", 57), ("2ep", 2 * (749 // 16))],
@@ -159,6 +161,7 @@ def test_the_ledger_counts_what_the_definition_says(text_run: Run) -> None:
     assert ledger["phases"][0]["step_flops"] == 3 * BATCH * 2 * macs
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_worker_are_the_two_alone(text_lab: Callable[[str], Any]) -> None:
     alone, together = text_lab("alone"), text_lab("together")
     apart = alone.prepared(alone.jobs("smoke", "seeds=2"))
@@ -173,6 +176,7 @@ def test_two_runs_in_one_worker_are_the_two_alone(text_lab: Callable[[str], Any]
         assert weights(before) == weights(after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turns", [1, 10, 17, 25])
 def test_a_stopped_run_ends_as_if_it_had_not_stopped(
     text_lab: Callable[[str], Any], turns: int
@@ -191,6 +195,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_stopped(
     assert weights(run) == weights(whole)
 
 
+@pytest.mark.slow
 def test_the_learner_state_matters(text_lab: Callable[[str], Any]) -> None:
     """Otherwise the tests above would pass without saving it."""
     (whole, broken) = text_lab("whole"), text_lab("broken")

@@ -58,6 +58,7 @@ def train(journal: JournalWriter, start: int, stop: int) -> None:
             journal.metrics(step, {"test/acc": step / 100})
 
 
+@pytest.mark.slow
 def test_a_whole_run(
     project: Project, client: Any, new_run: NewRun, end: End, found: Found, points: Points
 ) -> None:
@@ -334,6 +335,7 @@ def test_what_arrived_unnoted_is_not_sent_again_after_a_fall_back(
     assert [step for step, *_ in curve] == list(range(10, 110, 10))
 
 
+@pytest.mark.slow
 def test_one_delivery_at_a_time(
     project: Project,
     client: Any,
@@ -466,6 +468,7 @@ def test_a_deleted_experiment_is_named(
     assert f"mlflow experiments restore --experiment-id {experiment}" in delivery.note
 
 
+@pytest.mark.slow
 def test_a_deleted_parent_is_replaced(
     project: Project, client: Any, new_run: NewRun, end: End, found: Found
 ) -> None:
@@ -526,6 +529,7 @@ def test_a_file_that_changed_is_sent_again_and_no_other(
     assert sent == ["resolved_plan.json", "provenance.json", "ledger.json"]
 
 
+@pytest.mark.slow
 def test_long_values_and_many_points(
     project: Project, client: Any, new_run: NewRun, end: End, found: Found, points: Points
 ) -> None:

@@ -65,6 +65,7 @@ def test_a_path_survives_its_uri(tmp_path: Path, name: str) -> None:
     assert make_url(uri).database == str(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_a_store_in_a_folder_with_an_odd_name(tmp_path: Path) -> None:
     project = Project(tmp_path / "50% of é ?")
     prepare(project)
@@ -89,6 +90,7 @@ def test_a_fresh_store_is_whole_and_used_again(project: Project, client: Any) ->
     assert [path.name for path in project.runs.glob("mlflow*")] == ["mlflow.db"]
 
 
+@pytest.mark.slow
 def test_a_creation_that_was_killed_is_begun_again(project: Project) -> None:
     project.runs.mkdir()
     (project.runs / "mlflow.db.partial").write_bytes(b"half of a database")

@@ -84,6 +84,7 @@ def test_loss_metrics_and_gradients_are_those_of_the_objective() -> None:
     assert compiled.models == {Cut}
 
 
+@pytest.mark.slow
 def test_a_model_that_branches_on_its_data_is_refused_with_the_place() -> None:
     line = Branching.forward.__code__.co_firstlineno + 1
     said = rf"Branching cannot be compiled: .*branching.*, at test_compiled.py:{line}\n"

@@ -17,6 +17,8 @@ from labctl.train import executed
 from labctl.train.assembly import Assembly
 from labctl.train.cost import ledger
 
+pytestmark = pytest.mark.slow
+
 CONTROL = """
 extends: tiny.yaml
 budget: {match: executed_flops, of: tiny}

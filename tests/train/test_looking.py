@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 
 from labctl.store.run import Run
@@ -30,6 +31,7 @@ cards = (LearnerCard(name="curious", summary="looks at its batch", config=Empty,
 PER_EPOCH = 1437 // 32
 
 
+@pytest.mark.slow
 def test_it_looks_before_the_first_step_of_every_epoch_and_changes_no_draw(lab: Any) -> None:
     """Dropout and augmentation are those of the same run without looks."""
     folder = lab.root / "plugins" / "curious"

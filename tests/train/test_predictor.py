@@ -20,6 +20,8 @@ from labctl.train.assembly import Assembly
 from labctl.train.export import export
 from labctl.train.predictor import load_model
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("budget=2ep", "schedules.token_drop=null")
 
 
@@ -104,7 +106,6 @@ def test_safetensors_hold_the_weights_and_what_they_are(
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
-@pytest.mark.slow
 def test_onnx_computes_the_same_for_any_number_of_images(
     trained: tuple[Any, Run], tmp_path: Path
 ) -> None:
@@ -124,7 +125,6 @@ def test_onnx_computes_the_same_for_any_number_of_images(
     assert session.get_modelmeta().custom_metadata_map["labctl.key"] == run.plan.key
 
 
-@pytest.mark.slow
 def test_what_onnx_cannot_say_is_an_error(trained: tuple[Any, Run], tmp_path: Path) -> None:
     class Odd(torch.nn.Module):
         def forward(self, inputs: Tensor, knobs: Any) -> Tensor:

@@ -90,6 +90,7 @@ def test_a_plan_shows_what_the_command_prints(lab: Any, monkeypatch: pytest.Monk
             assert word.replace("&", "&amp;") in html
 
 
+@pytest.mark.slow
 def test_training_from_python_is_training_by_command(short: Any) -> None:
     outcomes = labctl.run("short", inline=True, track=False, project=short.root)
     assert outcomes.require() is outcomes
@@ -106,6 +107,7 @@ def test_a_run_without_a_recipe_says_how(lab: Any) -> None:
         labctl.run("model.depth=1", project=lab.root)
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_points_once(short: Any) -> None:
     given: dict[str, Any] = {"recipe": "short", "track": False, "project": short.root, "jobs": 1}
     first = labctl.sweep("model.depth", values="1", seeds=[3], **given)
@@ -141,6 +143,7 @@ def test_values_are_what_a_reader_takes_them_for(
     assert (seen[1].fields, seen[1].fixed) == (("schedules.lr.peak",), ("batch_size=16",))
 
 
+@pytest.mark.slow
 def test_a_training_in_this_process_can_be_interrupted(lab: Any) -> None:
     """It keeps a checkpoint and nobody's lock, and goes on."""
     (job,) = lab.jobs("tiny", "seeds=[0]", "budget=400ep")
@@ -174,6 +177,7 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     assert faults == [] and signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 def test_a_report_shows_itself(short: Any) -> None:
     short.train_here("short")
     grid = labctl.report(project=short.root)
@@ -191,6 +195,7 @@ def test_what_a_table_is_called_is_not_markup(short: Any) -> None:
     assert "<script>" not in labctl.report("odd", project=short.root)._repr_html_()
 
 
+@pytest.mark.slow
 def test_runs_are_a_frame(short: Any) -> None:
     empty = labctl.runs(short.root)
     assert empty.empty and empty.groupby("recipe")["seed"].mean().empty

@@ -162,6 +162,7 @@ def test_a_model_that_ranks_otherwise_is_refused(
         build_ema(parts(tiny_model(**fields)))
 
 
+@pytest.mark.slow
 def test_its_step_costs_a_second_pass_from_the_drop_on(
     ctd: Modules, tiny_config: Make, tiny_images: DataSpec, build: Callable[[LearnerParts], Any]
 ) -> None:
@@ -262,6 +263,7 @@ def test_its_memory_is_put_back_in_place(tiny_model: Make, build_ema: Build) -> 
     assert learner.state_dict()["saliency"] is held and (held == 0.25).all()
 
 
+@pytest.mark.slow
 def test_ranking_one_image_in_three_costs_a_third(
     tiny_model: Make, build: Callable[[LearnerParts], Any], build_ema: Build
 ) -> None:
@@ -283,6 +285,7 @@ def test_ranking_one_image_in_three_costs_a_third(
     assert flops(partial(build_ema, refresh=1), 0.35) == flops(build, 0.35)
 
 
+@pytest.mark.slow
 def test_reuse_costs_what_the_readme_says_at_the_paper_s_size(
     ctd: Modules, ctd_config: Make, cifar100: DataSpec, build_ema: Build
 ) -> None:

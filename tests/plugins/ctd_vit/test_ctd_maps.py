@@ -45,6 +45,7 @@ def is_png(path: Path) -> bool:
     return path.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fields",
     [{}, {"saliency": "gradient"}, {"where": "stages"}, {"where": "ltd", "saliency": "random"}],

@@ -136,6 +136,7 @@ def test_saliency_of_what_lies_outside_of_the_image_plays_no_part(
     torch.testing.assert_close(unseen, torch.full_like(unseen, 1 / CELLS))
 
 
+@pytest.mark.slow
 def test_a_long_memory_arrives(memory: Callable[..., Any]) -> None:
     """Half precision would stand still at 0.8 of the value."""
     kept = memory(momentum=0.999)

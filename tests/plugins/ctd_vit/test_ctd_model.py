@@ -64,6 +64,7 @@ def test_model_of_the_paper_has_14_779_300_parameters(
     assert sum(p.numel() for p in model.parameters()) == 14_779_300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drop", [0.0, 0.35])
 @pytest.mark.parametrize(
     "fields", [*FORWARD, {"readout": "mean"}, {"stem": "late_pool"}], ids=name_of

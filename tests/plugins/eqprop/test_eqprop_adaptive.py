@@ -109,6 +109,7 @@ def test_steps_are_those_of_the_relaxation_itself(
         torch.testing.assert_close(read, model.readout(relaxed.x), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_arrays(
     values: dict[str, float], context: MeasureContext
 ) -> None:

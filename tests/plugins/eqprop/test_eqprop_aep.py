@@ -178,6 +178,7 @@ def test_drive_is_a_patch_times_a_matrix(looped_model: Make, images: Batch) -> N
     torch.testing.assert_close(drive[:, 0], model.positions[0].expand(8, -1))
 
 
+@pytest.mark.slow
 def test_forward_relaxes_alike_with_and_without_gradients(
     looped_model: Make, images: Batch
 ) -> None:
@@ -203,6 +204,7 @@ def test_weights_stay_within_their_norm(looped_model: Make, aep: Make, images: B
     assert torch.equal(free.blocks[0].up.weight, before)
 
 
+@pytest.mark.slow
 def test_steps_lower_the_loss_and_tell_of_the_phases(
     looped_model: Make, aep: Make, images: Batch
 ) -> None:

@@ -100,6 +100,7 @@ def test_decay_is_of_what_makes_the_radius(eqprop: Modules, energy_model: Make) 
         torch.testing.assert_close(value, before[name] * factor)
 
 
+@pytest.mark.slow
 def test_a_radius_that_is_too_large_is_brought_back(eqprop: Modules, energy_model: Make) -> None:
     """Against the radius that the probe measures."""
     model = grown(energy_model, 1.5)
@@ -125,6 +126,7 @@ def test_a_radius_that_is_no_number_is_left(eqprop: Modules, energy_model: Make)
     assert contraction.calm(lambda: torch.tensor(float("nan"))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step_size", [1.0, 0.3])
 def test_radius_is_the_largest_eigenvalue(
     eqprop: Modules, energy_model: Make, step_size: float

@@ -31,6 +31,7 @@ def context(energy_model: Make, small_digits: DataSpec, tmp_path: Path) -> Measu
     return MeasureContext(model, model.config, small_digits, splits, {}, cpu, tmp_path, seed=0)
 
 
+@pytest.mark.slow
 def test_each_depth_is_the_model_with_so_many_steps(
     eqprop: Modules, eqprop_card: Make, context: MeasureContext
 ) -> None:
@@ -67,6 +68,7 @@ def test_no_step_at_all_can_be_asked_for(eqprop_card: Make, context: MeasureCont
     assert set(values) == {"t0/acc", "t0/final", "t0/loss"} and values["t0/final"] == 1
 
 
+@pytest.mark.slow
 def test_models_without_an_energy_are_read_out_too(
     eqprop: Modules, eqprop_card: Make, small_digits: DataSpec, context: MeasureContext
 ) -> None:

@@ -84,6 +84,7 @@ def case(eqprop: Modules, energy_model: Make) -> Callable[..., Any]:
     return build
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("readout", ["cls", "mean", "flatten"])
 @pytest.mark.parametrize("activation", ["logcosh", "relu2", "softplus2"])
 def test_a_weak_nudge_gives_the_implicit_gradient(
@@ -103,6 +104,7 @@ def test_a_weak_nudge_gives_the_implicit_gradient(
         torch.testing.assert_close(found.gradients[name], gradient, rtol=1e-3, atol=1e-7, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("estimator", "low", "high"),
     [("centered", 1.9, 2.1), ("one_sided", 0.9, 1.1), ("random_sign", 0.9, 1.1),
@@ -119,6 +121,7 @@ def test_the_bias_falls_with_its_power_of_beta(
     assert low < slope < high, (slope, errors)
 
 
+@pytest.mark.slow
 def test_both_signs_of_a_one_sided_contrast_make_a_centered_one(case: Callable[..., Any]) -> None:
     estimate, _ = case()
     plus = estimate(0.1, estimator="random_sign").gradients

@@ -81,6 +81,7 @@ def test_nines(eqprop: Modules) -> None:
     assert [nines(x) for x in (1e-3, 2.0, 0.0)] == pytest.approx([3, -math.log10(2), 16])
 
 
+@pytest.mark.slow
 def test_centered_is_the_gradient(values: dict[str, float]) -> None:
     assert values["trained/centered/b0.001/one_minus_cos"] <= 1e-12
     assert values["trained/centered/b0.001/nines"] >= 12

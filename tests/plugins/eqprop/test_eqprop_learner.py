@@ -219,6 +219,7 @@ class Looks(TorchDispatchMode):
         return operator(*args, **(kwargs or {}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [{}, {"estimator": "random_sign"}, {"estimator": "richardson", "sequential": True}],
@@ -329,6 +330,7 @@ def test_what_it_cannot_train_is_refused(energy_model: Make, learner: Callable[.
         learner(model, parts(model, half))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["centered", "one_sided", "random_sign", "richardson"])
 def test_it_learns_a_batch_by_heart(
     energy_model: Make, learner: Callable[..., Any], estimator: str
@@ -344,6 +346,7 @@ def test_it_learns_a_batch_by_heart(
     assert losses[-1] < 0.8 * losses[0]
 
 
+@pytest.mark.slow
 def test_work_is_counted_without_the_probe(energy_model: Make, learner: Callable[..., Any]) -> None:
     """On the meta device: all steps of the relaxations, six samples free, twice six nudged."""
     relax = {"max_steps": 7, "tol": 0.0}

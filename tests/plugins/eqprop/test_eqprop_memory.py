@@ -63,6 +63,7 @@ def test_saved_bytes_are_what_autograd_holds(eqprop: Modules) -> None:
         assert (saved.now, saved.peak) == (0, 800)
 
 
+@pytest.mark.slow
 def test_memory_of_equilibrium_propagation_is_flat_in_the_steps(measure: Make) -> None:
     for method in ("eqprop", "eqprop_sequential", "implicit"):
         few, many = measure(method, 10), measure(method, 100)
@@ -76,6 +77,7 @@ def test_memory_of_bptt_is_linear_in_the_steps(measure: Make) -> None:
     assert saved[40] > 3.5 * saved[10]
 
 
+@pytest.mark.slow
 def test_memory_at_fifty_steps_beside_bptt(measure: Make) -> None:
     through = measure("bptt", 50)
     for method in ("eqprop", "eqprop_sequential", "implicit", "bptt_checkpointed"):
@@ -113,6 +115,7 @@ def context(energy_model: Make, small_digits: DataSpec, tmp_path: Path) -> Measu
     return MeasureContext(model, model.config, small_digits, {}, {}, CPU, tmp_path, seed=0)
 
 
+@pytest.mark.slow
 def test_the_measurement_names_cells_and_ratios(eqprop_card: Make, context: MeasureContext) -> None:
     card = eqprop_card("training_memory")
     config = card.config(
@@ -134,6 +137,7 @@ def test_the_measurement_names_cells_and_ratios(eqprop_card: Make, context: Meas
     assert (context.folder / "training_memory.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_is_a_result(
     eqprop: Modules,
     eqprop_card: Make,

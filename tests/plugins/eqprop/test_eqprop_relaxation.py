@@ -41,6 +41,7 @@ def test_energy_never_rises(
     assert slope.abs().max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["logcosh", "relu2", "softplus2"])
 def test_a_repulsive_memory_has_one_minimum(
     eqprop: Modules, energy_model: Make, activation: str

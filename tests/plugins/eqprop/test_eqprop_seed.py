@@ -245,6 +245,7 @@ def adjoint_gradient(model: Any, batch: Batch, tol_steps: int = 400) -> dict[str
     return dict(zip(named, found, strict=True))
 
 
+@pytest.mark.slow
 def test_proxy_is_the_true_update_shrunk_by_half_the_size_of_the_state(
     seed_model: Make, seed_learner: Make
 ) -> None:
@@ -274,6 +275,7 @@ def test_vector_field_as_it_was_written_ascends_the_loss(
     torch.testing.assert_close(mended, joined(adjoint_gradient(model, given)), rtol=1e-2, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_steps_along_the_written_field_raise_the_loss(seed_model: Make, seed_learner: Make) -> None:
     def change(kind: str) -> float:
         model = contracting(seed_model(dropout_mode="off", max_steps=400, tol=1e-12))
@@ -286,6 +288,7 @@ def test_steps_along_the_written_field_raise_the_loss(seed_model: Make, seed_lea
     assert change("descending_field") < -1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "beta", "low", "high"),
     [

@@ -74,6 +74,7 @@ def test_a_curve_is_the_mean_of_the_steps_that_all_seeds_have(
     assert [one.sd for one in line.summaries] == pytest.approx([200**0.5, 200**0.5])
 
 
+@pytest.mark.slow
 def test_learning_curves_name_their_rows_and_their_band(named: Sequence[tuple[str, Row]]) -> None:
     plot = learning_curves(named, "test/acc", "main-curves")
     assert plot is not None and plot.caption == (
@@ -152,6 +153,7 @@ def test_rows_beyond_the_colours_have_other_dashes() -> None:
     assert len(set(styles)) == len(styles)
 
 
+@pytest.mark.slow
 def test_a_plot_is_three_files_and_the_same_runs_give_the_same(
     lab: Any, named: Sequence[tuple[str, Row]], tmp_path: Path
 ) -> None:
