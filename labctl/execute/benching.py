@@ -16,7 +16,7 @@ from typing import Any, get_args
 from labctl.errors import EnvironmentProblem, LabctlError, RunError, UsageError, did_you_mean
 from labctl.measure.speed import COMPILED, Case, Matmul, Speed
 from labctl.plans.derive import plans
-from labctl.plans.plan import Plan, Rung
+from labctl.plans.plan import Plan
 from labctl.project import Project
 from labctl.recipe.document import EngineName
 from labctl.recipe.recipe import Recipe
@@ -27,14 +27,13 @@ from labctl.store.status import Status
 
 from .errand import carried_out
 from .slots import threads_of_each
+from .stretch import stretch
 
 ENGINES: tuple[str, ...] = (*get_args(EngineName), COMPILED)
 """`auto`, `eager` and `graphed` are `runtime.engine`; `compiled` is `numerics.compiled`, which is
 other arithmetic, so the figures are those of another key."""
 RUNGS = "rungs"
 """Every value that structural knobs take, instead of places."""
-FAR = 10**9
-"""Seconds or steps that no bench comes to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,26 +102,17 @@ def _step(recipe: Recipe, plan: Plan, text: str) -> int:
     return min(step, plan.work.steps - 1)
 
 
-def stretch(plan: Plan, asked: Asked, seed: int) -> Plan:
-    """The plan of a run without end all of whose steps are like the one at `asked.at_step`."""
-    rungs = {
-        knob: (Rung(step=0, value=value),)
-        for knob, value in plan.work.structural_at(asked.at_step).items()
-    }
+def case_of(plan: Plan, asked: Asked, seed: int) -> Plan:
+    """A run of a case."""
+    endless = stretch(plan, asked.at_step)
     numerics = plan.work.numerics.model_copy(update={"compiled": asked.engine == COMPILED})
-    work = plan.work.model_copy(
+    engine = "auto" if asked.engine == COMPILED else asked.engine
+    return endless.model_copy(
         update={
-            "ladders": rungs,
-            "steps": FAR,
-            "stop": {},
-            "numerics": numerics,
-            "seed": seed,
-            "evaluate": plan.work.evaluate.model_copy(update={"every": FAR, "tail": 0}),
+            "work": endless.work.model_copy(update={"numerics": numerics, "seed": seed}),
+            "runtime": endless.runtime.model_copy(update={"engine": engine}),
         }
     )
-    engine = "auto" if asked.engine == COMPILED else asked.engine
-    runtime = plan.runtime.model_copy(update={"engine": engine, "checkpoint_seconds": float(FAR)})
-    return plan.model_copy(update={"work": work, "runtime": runtime, "measures": ()})
 
 
 def seeds_of(recipe: Recipe, count: int) -> list[int]:
@@ -200,7 +190,7 @@ class Benching:
         runs = []
         for seed in seeds_of(self.recipe, asked.together):
             runs.append(Run(folder / f"seed={seed}"))
-            runs[-1].create(stretch(self.plan, asked, seed), {})
+            runs[-1].create(case_of(self.plan, asked, seed), {})
         result = folder / "result.json"
         order = {
             "runs": [str(run.folder) for run in runs],

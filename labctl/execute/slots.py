@@ -50,7 +50,7 @@ class Slots:
         self.folder = runs / ".slots" / (platform.node() or "here")
         self.gpus = [] if wanted_device in ("cpu", "mps") else gpu_ids()
         is_mps = wanted_device == "mps" or (wanted_device == "auto" and sys.platform == "darwin")
-        places = len(self.gpus) or (1 if is_mps else _cores())
+        places = len(self.gpus) or (1 if is_mps else cores())
         self.count = max(1, min(jobs or places, plans))
         self.sharing = -(-self.count // max(1, len(self.gpus)))
         self.threads = threads_of_each(self.count, on_gpu=bool(self.gpus))
@@ -70,11 +70,12 @@ class Slots:
 
 def threads_of_each(workers: int, *, on_gpu: bool) -> int:
     """CPU threads of each of so many workers that train at once."""
-    most = _allowed_threads() or (GPU_THREADS if on_gpu else _cores())
-    return max(1, min(_cores() // workers, most))
+    most = _allowed_threads() or (GPU_THREADS if on_gpu else cores())
+    return max(1, min(cores() // workers, most))
 
 
-def _cores() -> int:
+def cores() -> int:
+    """That this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -19,7 +19,7 @@ import torch
 import labctl
 from labctl.data.batches import Batches
 from labctl.data.examples import Batch
-from labctl.errors import LabctlError, RunError
+from labctl.errors import LabctlError
 from labctl.measure.launches import kernel_launches, operators
 from labctl.measure.matmul import matmul_rate, wait
 from labctl.measure.speed import Launches, Matmul, Shares, Spread
@@ -77,7 +77,7 @@ class Timing:
             steps: of each run, to be timed.
         """
         self.bench, self.whole = bench, whole
-        self.attempts = [self._begun(run) for run in runs]
+        self.attempts = [bench.join(run) for run in runs]
         self.trainings = [_training(attempt) for attempt in self.attempts]
         self.device = self.trainings[0].device
         self.bench.clock.attend([run.plan for run in runs])
@@ -88,14 +88,6 @@ class Timing:
             training.skip_to(at_step)
             supply.ahead = min(supply.ahead, self.per_window)
             training.supply = supply
-
-    def _begun(self, run: Run) -> Attempt:
-        attempt = Attempt(run, self.bench)
-        attempt.claim()
-        self.bench.live.append(attempt)
-        attempt.begin()
-        _require(attempt)
-        return attempt
 
     def _per_window(self, steps: int) -> int:
         """Steps of a window: whole supplies of batches, unless these are many times larger."""
@@ -235,7 +227,7 @@ class Timing:
 
     def _turn(self, attempt: Attempt) -> None:
         attempt.turn()
-        _require(attempt)
+        attempt.require()
 
     def _settle(self) -> None:
         with self.bench.clock.running():
@@ -278,23 +270,6 @@ def _step(
 def _training(attempt: Attempt) -> Training:
     assert attempt.training is not None
     return attempt.training
-
-
-def _require(attempt: Attempt) -> None:
-    """Raises:
-    RunError: the attempt has ended, which it should not.
-    """
-    if attempt.status is None:
-        return
-    if attempt.was_squeezed:
-        raise RunError(
-            "the device has no memory for so many seeds together", hint="fewer: --together 1"
-        )
-    end = attempt.run.end or {}
-    raise RunError(
-        f"{attempt.status}: {end.get('message') or 'the worker was asked to stop'}",
-        hint="labctl run trains it, and shows whether it fails there too",
-    )
 
 
 def timed(order: dict[str, Any]) -> dict[str, Any]:

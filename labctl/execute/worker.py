@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from labctl.data.batches import Batches
-from labctl.errors import EnvironmentProblem, LabctlError
+from labctl.errors import EnvironmentProblem, LabctlError, RunError
 from labctl.registry.card import Places
 from labctl.registry.registry import Registry
 from labctl.store.atomic import write_json
@@ -39,6 +39,7 @@ from labctl.train.numerics import device_of
 from labctl.train.training import Diverged, Halted, Training
 
 from .crew import TAKEN
+from .forerunner import Forerunner
 from .width import Fixed, Width, width_of
 
 PROGRESS_SECONDS = 0.5
@@ -122,6 +123,19 @@ class Bench:
     live: list[Attempt] = field(default_factory=list)
     """Attempts in training, and the one that begins."""
 
+    def join(self, run: Run) -> Attempt:
+        """Begin an attempt at a run that nobody else has.
+
+        Raises:
+            RunError: it has ended at once.
+        """
+        attempt = Attempt(run, self)
+        attempt.claim()
+        self.live.append(attempt)
+        attempt.begin()
+        attempt.require()
+        return attempt
+
     def clear_shelf(self, wanted: str) -> None:
         """Keep the data of those in training, and what is wanted next."""
         used = {a.training.assembly.shelf_name for a in self.live if a.training is not None}
@@ -194,6 +208,22 @@ class Attempt:
                 self._note_progress(training)
                 if training.saver.is_due:
                     training.begin_checkpoint()
+
+    def require(self) -> None:
+        """Raises:
+        RunError: the attempt has ended.
+        """
+        if self.status is None:
+            return
+        if self.was_squeezed:
+            raise RunError(
+                "the device has no memory for so many seeds together", hint="fewer: --together 1"
+            )
+        end = self.run.end or {}
+        raise RunError(
+            f"{self.status}: {end.get('message') or 'the worker was asked to stop'}",
+            hint="labctl run trains it, and shows whether it fails there too",
+        )
 
     @contextmanager
     def _ending(self) -> Iterator[None]:
@@ -280,12 +310,13 @@ def work(
     registry: Registry | None = None,
     facts: Mapping[str, Any] | None = None,
     width: Width | None = None,
+    forerunner: Forerunner | None = None,
 ) -> list[Attempt]:
     """Train `runs` until each has ended, as many in turns as `width` lets, all if it is not given;
     those that somebody else has are left out.
 
     Plugins come from each run's stored code, unless a registry is given. `facts` are journalled
-    with those of the device.
+    with those of the device. `forerunner` attends to them.
 
     Raises:
         Poisoned: with several runs; none of those in training has an end then.
@@ -294,7 +325,8 @@ def work(
     rounds = _Rounds(bench, width or Fixed(len(runs)), runs)
     try:
         while rounds.go_on():
-            pass
+            if forerunner is not None and bench.live and bench.live[0].training is not None:
+                forerunner.attend(bench.live[0].training)
     except Poisoned:
         for attempt in bench.live:
             attempt.let_go()
@@ -379,7 +411,12 @@ def main(arguments: Sequence[str]) -> int:
     roots = tuple(Path(root) for root in order["data_roots"])
     runs = [Run(Path(folder)) for folder in order["runs"]]
     width = width_of(order["together"])
-    attempts = work(runs, roots, stop, facts={"workers": order["workers"]}, width=width)
+    forerunner = Forerunner(roots, order["workers"])
+    facts = {"workers": order["workers"]}
+    try:
+        attempts = work(runs, roots, stop, facts=facts, width=width, forerunner=forerunner)
+    finally:
+        forerunner.end()
     if not attempts:
         return TAKEN
     return 0 if all(attempt.status in (Status.DONE, Status.STOPPED) for attempt in attempts) else 3

@@ -12,7 +12,7 @@ import pytest
 from labctl.data.decisions import Decisions
 from labctl.errors import EnvironmentProblem, RunError, UsageError
 from labctl.execute import timing
-from labctl.execute.benching import Asked, Benching, places, seeds_of, stretch, usable
+from labctl.execute.benching import Asked, Benching, case_of, places, seeds_of, usable
 from labctl.execute.timing import Timing
 from labctl.execute.worker import Bench, Stop
 from labctl.measure.speed import Shares
@@ -64,13 +64,13 @@ def test_rungs_are_all_values_that_structural_knobs_take(lab: Any) -> None:
 def test_a_stretch_is_one_rung_without_end(lab: Any) -> None:
     plan = plans(recipe_of(lab))[0]
     last = plan.work.steps - 1
-    made = stretch(plan, Asked("eager", 1, "100%", last), seed=5)
+    made = case_of(plan, Asked("eager", 1, "100%", last), seed=5)
     (phase,) = made.work.phases()
     assert phase.structural == plan.work.structural_at(last) != plan.work.structural_at(0)
     assert not any(made.work.is_evaluated(step) for step in range(1, 10 * last))
     assert (made.work.seed, made.runtime.engine) == (5, "eager")
     assert not made.work.numerics.compiled
-    assert stretch(plan, Asked("compiled", 1, "0%", 0), seed=5).work.numerics.compiled
+    assert case_of(plan, Asked("compiled", 1, "0%", 0), seed=5).work.numerics.compiled
 
 
 def test_seeds_are_the_recipes_own_and_then_others(lab: Any) -> None:
@@ -84,7 +84,7 @@ def shares_of(lab: Any, folder: Path, together: int = 1) -> Shares:
     plan = plans(recipe)[0]
     runs = [Run(folder / f"seed={seed}") for seed in seeds_of(recipe, together)]
     for run, seed in zip(runs, seeds_of(recipe, together), strict=True):
-        run.create(stretch(plan, Asked("eager", together, "0%", 0), seed), {})
+        run.create(case_of(plan, Asked("eager", together, "0%", 0), seed), {})
     bench = Bench(lab.project.data_roots, Stop(), lab.registry, {}, runs=together)
     timed = Timing(runs, bench, plan, 0, steps=10)
     timed.first_step()
@@ -139,7 +139,7 @@ def test_seeds_that_take_turns_share_the_time(lab: Any, tmp_path: Path) -> None:
 def test_windows_hold_whole_supplies_of_batches(lab: Any, tmp_path: Path) -> None:
     plan = plans(recipe_of(lab))[0]
     run = Run(tmp_path / "seed=0")
-    run.create(stretch(plan, Asked("eager", 1, "0%", 0), 0), {})
+    run.create(case_of(plan, Asked("eager", 1, "0%", 0), 0), {})
     bench = Bench(lab.project.data_roots, Stop(), lab.registry, {})
     timed = Timing([run], bench, plan, 0, steps=100)
     epoch = plan.work.steps_per_epoch
