@@ -1,7 +1,7 @@
 """labctl: one YAML recipe in, one honest table out.
 
-The commands as functions: `load`, `plan`, `run`, `sweep`, `report`; `runs` as a pandas frame;
-`load_model` for what was trained.
+The commands as functions: `load`, `plan`, `run`, `sweep`, `boundary`, `search`, `report`; `runs` as
+a pandas frame; `load_model` for what was trained.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from labctl.verbs.listing import runs
     from labctl.verbs.planning import load, plan
     from labctl.verbs.reporting import report
+    from labctl.verbs.seeking import boundary, search
     from labctl.verbs.sweeping import sweep
     from labctl.verbs.training import run
 
@@ -21,22 +22,26 @@ __version__ = "0.1.0"
 __all__ = [
     "Predictor",
     "__version__",
+    "boundary",
     "load",
     "load_model",
     "plan",
     "report",
     "run",
     "runs",
+    "search",
     "sweep",
 ]
 _HOMES = {
     "Predictor": "train.predictor",
+    "boundary": "verbs.seeking",
     "load": "verbs.planning",
     "load_model": "train.predictor",
     "plan": "verbs.planning",
     "report": "verbs.reporting",
     "run": "verbs.training",
     "runs": "verbs.listing",
+    "search": "verbs.seeking",
     "sweep": "verbs.sweeping",
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,8 +20,10 @@ if TYPE_CHECKING:
     from labctl.registry.registry import Registry
     from labctl.store.status import Status
     from labctl.sweeps.jobs import Cell
+    from labctl.sweeps.probe import Probe
     from labctl.verbs.carrying import How
     from labctl.verbs.outcomes import Outcomes
+    from labctl.verbs.seeking import Bounds, Sought
     from labctl.verbs.sweeping import Asked
 
 
@@ -117,7 +118,9 @@ def sweep(
     how = How(jobs, together, fail_fast, yes, not no_track, console=console)
     with interruptible(console, "the same command"):
         if boundary:
-            _boundary(project, registry, asked, values, how, dry_run, as_json)
+            from labctl.verbs.seeking import probe_of
+
+            _boundary(probe_of(project, registry, asked, values or ()), how, dry_run, as_json)
         elif search:
             _search(project, registry, asked, statuses(retry), how, as_json)
         else:
@@ -168,45 +171,19 @@ def _grid(
     conclude(how.console, outcomes, as_json=as_json)
 
 
-def _boundary(
-    project: Project,
-    registry: Registry,
-    asked: Asked,
-    values: Sequence[str] | None,
-    how: How,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    """Where runs stop being stable: probe after probe, each a sweep of its own."""
-    from labctl.reports.rows import Rows
-    from labctl.reports.sweeps import rows_of, trials_of
+def _boundary(probe: Probe, how: How, dry_run: bool, as_json: bool) -> None:
+    """Where runs stop being stable."""
     from labctl.sweeps.bisection import most_trials
-    from labctl.sweeps.boundary import boundary
-    from labctl.sweeps.probe import Probe, with_range
+    from labctl.verbs.seeking import bounded, trials_before
 
-    found, console = with_range(asked.sweep, values or ()), how.console
-    config = found.config.boundary
-    assert config is not None, "with_range sees to it"
-    trials = []
-    if config.budget is None and not found.fixed:  # what was tried before counts
-        trials = trials_of(rows_of(Rows(project, registry, found.preset, ()), found))
-    probe = Probe(project, registry, found)
-    if dry_run:  # the next step: the others follow from what it finds
-        _print_cells(project, probe.next(trials), console, as_json)
-        if not as_json:
-            most = most_trials(config, found.seeds)
-            console.print(f"{most} runs at most until both ends are found", highlight=False)
+    if not dry_run:
+        _print_found(bounded(probe, how), how.console, as_json)
         return
-    while todo := probe.next(trials):
-        trials += probe.judged(_answered(project, registry, todo, how))
-    result = boundary(config, found.seeds, trials)
-    confirmed = _answered(project, registry, probe.at_length(result), how)
-    sentences = [*result.sentences(), *probe.confirmations(result, confirmed)]
-    if as_json:
-        print_json({**result.plain(), "sentences": sentences})
-        return
-    for sentence in sentences:
-        console.print(sentence, highlight=False)
+    todo = probe.next(trials_before(probe))  # the others follow from what these find
+    _print_cells(probe.project, todo, how.console, as_json)
+    if not as_json:
+        most = most_trials(probe.config, probe.sweep.seeds)
+        how.console.print(f"{most} runs at most until both ends are found", highlight=False)
 
 
 def _search(
@@ -217,49 +194,20 @@ def _search(
     how: How,
     as_json: bool,
 ) -> None:
-    """The best values, by trials that a sampler proposes; a search that was killed goes on."""
-    from functools import partial
+    """The best values."""
+    from labctl.verbs.seeking import sought
 
-    from labctl.store.status import Status
-    from labctl.sweeps.trials import Search
-    from labctl.verbs.carrying import carry_out
-    from labctl.verbs.outcomes import Outcomes
+    found = sought(project, registry, asked, how, retry)
+    _print_found(found, how.console, as_json)
+    found.require()
 
-    found = asked.sweep
-    if found.config.search is None:
-        hint = "search: {trials: 30, objectives: [{metric: val/acc, goal: maximize}], space: {...}}"
-        raise UsageError(f"sweep {found.name} does not say what to search", hint=hint)
-    config = found.config.search.fitted(asked.recipe)
-    at = partial(found.at, project, registry)
-    with Search(project, found.label, config, at, retry_failed=Status.FAILED in retry) as steering:
-        outcomes = Outcomes.of_sweep(carry_out(project, registry, [], how, steering))
-        findings = steering.findings
+
+def _print_found(found: Bounds | Sought, console: Console, as_json: bool) -> None:
     if as_json:
-        print_json(asdict(findings))
-    else:
-        for sentence in findings.sentences():
-            how.console.print(sentence, highlight=False)
-    # Those that were given up are STOPPED.
-    outcomes = replace(outcomes, answers=outcomes.answers | {Status.STOPPED})
-    if any(outcome.status not in outcomes.answers for outcome in outcomes):
-        conclude(how.console, outcomes, as_json=False)
-
-
-def _answered(
-    project: Project, registry: Registry, todo: Sequence[Cell], how: How
-) -> Sequence[Cell]:
-    """Train what is missing of `todo`; a run without an answer ends the search."""
-    from labctl.verbs.carrying import carry_out
-    from labctl.verbs.outcomes import Outcomes
-
-    if todo:
-        found = carry_out(project, registry, [cell.job for cell in todo], how)
-        outcomes = replace(
-            Outcomes.of_sweep(found), hint="labctl why RUN; the same command goes on"
-        )
-        if not all(outcome.status.is_final for outcome in outcomes):
-            conclude(how.console, outcomes, as_json=False)
-    return todo
+        print_json(found.plain())
+        return
+    for sentence in found.sentences():
+        console.print(sentence, highlight=False)
 
 
 def _print_halts(console: Console, outcomes: Outcomes) -> None:

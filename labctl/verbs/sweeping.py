@@ -64,17 +64,33 @@ def sweep(
         EnvironmentProblem: data or a device are missing.
         Interrupted: a signal asked for the end; every run has a checkpoint.
     """
+    given = texts(values)
+    found, registry, asked = spoken(project, name, overrides, given, recipe, preset)
+    asked = asked.at(given, is_zip=zip_, seeds=written(seeds))
+    how = How(jobs, together, fail_fast, yes, track)
+    again = statuses(retry if isinstance(retry, str) else ",".join(retry))
+    return trained(found, registry, asked, how, again)
+
+
+def spoken(
+    project: Where,
+    name: str,
+    overrides: Sequence[str],
+    values: Sequence[str],
+    recipe: str | Path | None,
+    preset: str | None,
+) -> tuple[Project, Registry, Asked]:
+    """What a function of `labctl` was asked for, and where.
+
+    Raises:
+        UsageError, RecipeError: something that cannot be understood.
+    """
     found, registry = opened(project)
-    given = _texts(values)
     words = [name, *overrides] if name else list(overrides)
     names = [word for word in words if "=" not in word]
     fixed = [word for word in words if "=" in word]
     named = None if recipe is None else str(recipe)
-    asked = asked_for(found, registry, names, fixed, given, named, preset)
-    asked = asked.at(given, is_zip=zip_, seeds=_written(seeds))
-    how = How(jobs, together, fail_fast, yes, track)
-    again = statuses(retry if isinstance(retry, str) else ",".join(retry))
-    return trained(found, registry, asked, how, again)
+    return found, registry, asked_for(found, registry, names, fixed, values, named, preset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +184,16 @@ def statuses(text: str) -> frozenset[Status]:
     return frozenset(Status(word.upper()) for word in words)
 
 
-def _texts(values: str | float | Iterable[str | float]) -> list[str]:
-    """As the command line has them: plain values in one list, those of a named field by
+def texts(values: str | float | Iterable[str | float]) -> list[str]:
+    """Values as the command line has them: plain values in one list, those of a named field by
     themselves."""
     texts = [str(v) for v in ([values] if isinstance(values, str | float | int) else values)]
     plain = ",".join(text for text in texts if "=" not in text)
     return [*([plain] if plain else []), *(text for text in texts if "=" in text)]
 
 
-def _written(seeds: int | str | Iterable[int] | None) -> str | None:
-    """As on the command line."""
+def written(seeds: int | str | Iterable[int] | None) -> str | None:
+    """Seeds as on the command line."""
     if seeds is None or isinstance(seeds, str):
         return seeds
     return str(seeds) if isinstance(seeds, int | Integral) else ",".join(map(str, seeds)) + ","

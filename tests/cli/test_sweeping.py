@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+import labctl
+from labctl.store.run import Run
+
 pytestmark = pytest.mark.slow
 
 QUICK = """\
@@ -124,6 +127,9 @@ def test_a_boundary_is_found_and_goes_on_from_what_is_done(swept: Any) -> None:
     assert code == 0 and found["is_finished"] and len(runs(swept)) == done
     bracket = found["high"]["bracket"]
     assert 1e-2 < bracket["stable"] < bracket["unstable"] <= 20 * bracket["stable"]
+    same = labctl.boundary("peak", track=False, project=swept.root)
+    assert same.plain() == found and len(runs(swept)) == done
+    assert repr(same).splitlines() == found["sentences"] and "high end" in same._repr_html_()
     code, output = swept.labctl("report", "--table", "peak")
     assert "high end: between" in output, output
 
@@ -138,6 +144,10 @@ def test_a_search_goes_to_its_number_of_trials(swept: Any) -> None:
         code, output = swept.labctl("sweep", "peak", "--search", "--no-track")
         assert code == 0 and "3 of 3 trials: 3 complete" in output, output
     assert len(runs(swept)) == 3
+    found = labctl.search("peak", track=False, project=swept.root).require()
+    assert repr(found).split() == output.split() and "3 of 3 trials" in found._repr_html_()
+    accuracies = [Run(folder).journal.last["val/acc"] for folder in runs(swept)]
+    assert [best.values for best in found.best] == [{"val/acc": max(accuracies)}]
 
 
 def test_faults_are_said_in_words(swept: Any) -> None:

@@ -1,0 +1,232 @@
+"""Looking for a place in a recipe's fields: where training stops being stable, or is best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from labctl.errors import UsageError
+from labctl.project import Project
+from labctl.registry.registry import Registry
+from labctl.reports.rows import Rows
+from labctl.reports.sweeps import rows_of, trials_of
+from labctl.store.status import Status
+from labctl.sweeps.bisection import Trial
+from labctl.sweeps.boundary import Boundary
+from labctl.sweeps.boundary import boundary as boundary_of
+from labctl.sweeps.findings import Best, Findings
+from labctl.sweeps.jobs import Cell
+from labctl.sweeps.probe import Probe, with_range
+from labctl.sweeps.trials import Search
+
+from .carrying import How, carry_out, require_data
+from .looks import in_html
+from .opening import Where
+from .outcomes import Outcomes
+from .sweeping import Asked, spoken, statuses, texts, written
+
+SEARCH = "search: {trials: 30, objectives: [{metric: val/acc, goal: maximize}], space: {...}}"
+
+
+def boundary(
+    name: str = "",
+    *overrides: str,
+    values: str | Iterable[str] = (),
+    recipe: str | Path | None = None,
+    seeds: int | str | Iterable[int] | None = None,
+    preset: str | None = None,
+    jobs: int | None = None,
+    fail_fast: bool = False,
+    yes: bool = False,
+    track: bool = True,
+    project: Where = None,
+) -> Bounds:
+    """Search where runs stop being stable; what was tried before counts.
+
+    `labctl.boundary("beta")`, or `labctl.boundary("lr.peak", recipe="ctd_baseline",
+    values="1e-4:1")`.
+
+    Args:
+        name: a sweep of recipes/sweeps/, or with `recipe` a field of it.
+        overrides: FIELD=VALUE of all points.
+        values: lo:hi, between which both ends are looked for; else those of the sweep's file.
+        seeds: 5 for 0 to 4, or several seeds.
+
+    Further arguments are those of `labctl.run`.
+
+    Raises:
+        UsageError, RecipeError: something that cannot be understood.
+        EnvironmentProblem: data or a device are missing.
+        PartialError, RunError: a run has no answer, so that the search cannot go on.
+        Interrupted: a signal asked for the end; the same call goes on.
+    """
+    given = texts(values)
+    found, registry, asked = spoken(project, name, overrides, given, recipe, preset)
+    require_data(found, registry, [asked.recipe])
+    how = How(jobs, "auto", fail_fast, yes, track)
+    return bounded(probe_of(found, registry, asked.with_seeds(written(seeds)), given), how)
+
+
+def search(
+    name: str,
+    *overrides: str,
+    seeds: int | str | Iterable[int] | None = None,
+    retry: str | Iterable[str] = (),
+    preset: str | None = None,
+    jobs: int | None = None,
+    fail_fast: bool = False,
+    yes: bool = False,
+    track: bool = True,
+    project: Where = None,
+) -> Sought:
+    """Search the best values, as the file of a sweep says; a search that was killed goes on.
+
+    Args:
+        name: a sweep of recipes/sweeps/ that says what to search.
+        overrides: FIELD=VALUE of all points.
+        seeds: 5 for 0 to 4, or several seeds.
+        retry: `failed` tries failed trials again.
+
+    Further arguments are those of `labctl.run`.
+
+    Raises:
+        UsageError, RecipeError: something that cannot be understood.
+        EnvironmentProblem: data or a device are missing.
+        Interrupted: a signal asked for the end; the same call goes on.
+    """
+    found, registry, asked = spoken(project, name, overrides, (), None, preset)
+    require_data(found, registry, [asked.recipe])
+    how = How(jobs, "auto", fail_fast, yes, track)
+    again = statuses(retry if isinstance(retry, str) else ",".join(retry))
+    return sought(found, registry, asked.with_seeds(written(seeds)), how, again)
+
+
+class _Told:
+    """What is told in sentences, on a terminal and in a notebook."""
+
+    __slots__ = ()
+
+    def sentences(self) -> list[str]:
+        """What was found, the most important first."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return "\n".join(self.sentences())
+
+    def __rich__(self) -> RenderableType:
+        return Group(*(Text(sentence) for sentence in self.sentences()))
+
+    def _repr_html_(self) -> str:
+        return in_html(self)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Bounds(_Told):
+    """Where training is stable."""
+
+    found: Boundary
+    confirmations: tuple[str, ...]
+    """Sentences on the values on either side of each end, at the recipe's own budget."""
+
+    def sentences(self) -> list[str]:
+        return [*self.found.sentences(), *self.confirmations]
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**self.found.plain(), "sentences": self.sentences()}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Sought(_Told):
+    """What a search has found, and how its runs stand."""
+
+    findings: Findings
+    outcomes: Outcomes
+
+    @property
+    def best(self) -> tuple[Best, ...]:
+        """Trials that no other beats in every objective."""
+        return self.findings.best
+
+    def sentences(self) -> list[str]:
+        return self.findings.sentences()
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self.findings)
+
+    def require(self) -> Self:
+        """This, if all of its runs have answered or were given up.
+
+        Raises:
+            PartialError, RunError, EnvironmentProblem: as `Outcomes.require`.
+        """
+        self.outcomes.require()
+        return self
+
+
+def probe_of(project: Project, registry: Registry, asked: Asked, values: Sequence[str]) -> Probe:
+    """A boundary search.
+
+    Args:
+        values: the range, as the command line has it; none for that of the sweep's file.
+
+    Raises:
+        UsageError: there is no range, or none that can be read.
+    """
+    return Probe(project, registry, with_range(asked.sweep, values))
+
+
+def trials_before(probe: Probe) -> list[Trial]:
+    """What was tried before, if it counts."""
+    sweep = probe.sweep
+    if probe.config.budget is not None or sweep.fixed:
+        return []
+    rows = Rows(probe.project, probe.registry, sweep.preset, ())
+    return trials_of(rows_of(rows, sweep))
+
+
+def bounded(probe: Probe, how: How) -> Bounds:
+    """What `boundary` does: step after step, each a sweep of its own."""
+    trials = trials_before(probe)
+    while todo := probe.next(trials):
+        trials += probe.judged(_answered(probe, todo, how))
+    found = boundary_of(probe.config, probe.sweep.seeds, trials)
+    confirmed = _answered(probe, probe.at_length(found), how)
+    return Bounds(found, tuple(probe.confirmations(found, confirmed)))
+
+
+def _answered(probe: Probe, todo: Sequence[Cell], how: How) -> Sequence[Cell]:
+    """Train what is missing of `todo`.
+
+    Raises:
+        PartialError, RunError, EnvironmentProblem: a run without an answer ends the search.
+    """
+    if todo:
+        work = [cell.job for cell in todo]
+        outcomes = Outcomes.of_sweep(carry_out(probe.project, probe.registry, work, how))
+        replace(outcomes, hint="labctl why RUN; the same command goes on").require()
+    return todo
+
+
+def sought(
+    project: Project, registry: Registry, asked: Asked, how: How, retry: frozenset[Status]
+) -> Sought:
+    """What `search` does: trials that a sampler proposes."""
+    sweep = asked.sweep
+    if sweep.config.search is None:
+        raise UsageError(f"sweep {sweep.name} does not say what to search", hint=SEARCH)
+    config = sweep.config.search.fitted(asked.recipe)
+    at = partial(sweep.at, project, registry)
+    is_retried = Status.FAILED in retry
+    with Search(project, sweep.label, config, at, retry_failed=is_retried) as steering:
+        outcomes = Outcomes.of_sweep(carry_out(project, registry, [], how, steering))
+        findings = steering.findings
+    # Those that were given up are STOPPED.
+    return Sought(findings, replace(outcomes, answers=outcomes.answers | {Status.STOPPED}))

@@ -1,0 +1,81 @@
+"""Boundaries and searches by function; what they train is tested with the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import labctl
+from labctl.errors import PartialError, UsageError
+from labctl.execute.job import Outcome
+from labctl.store.run import Run
+from labctl.store.status import Status
+from labctl.sweeps.findings import Findings
+from labctl.verbs import seeking
+from labctl.verbs.outcomes import Outcomes
+from labctl.verbs.seeking import Sought
+
+SWEEP = """\
+title: a sweep of the tests
+recipe: tiny
+axes: {peak: 1e-3:3e-3}
+step: 1e-3
+columns: [{kind: metric, metric: test/acc}]
+"""
+
+
+@pytest.fixture
+def swept(lab: Any) -> Any:
+    (lab.root / "recipes/sweeps").mkdir()
+    lab.write("sweeps/peak", SWEEP)
+    return lab
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda root: labctl.boundary("peak", project=root), "between which values of"),
+        (lambda root: labctl.boundary("peak", values="1:x", project=root), "1:x is no range"),
+        (lambda root: labctl.boundary("peek", project=root), "no sweep 'peek'"),
+        (lambda root: labctl.search("peak", project=root), "does not say what to search"),
+        (lambda root: labctl.search("peak", retry="tired", project=root), "no way for a run"),
+    ],
+)
+def test_faults_are_said_in_words(swept: Any, ask: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        ask(swept.root)
+
+
+def test_a_boundary_asks_for_both_ends_first_and_ends_with_a_run_that_failed(
+    swept: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def carry_out(project: Any, registry: Any, work: Any, how: Any) -> list[Outcome]:
+        asked.append([job.plan.name for job in work])
+        folder = Path(project.runs, "x")
+        runs = [Run(folder / str(place)) for place in range(len(work))]
+        for run, job in zip(runs, work, strict=True):
+            run.create(job.plan, {})
+        ends = [Status.FAILED] + [Status.DONE] * (len(work) - 1)
+        return [Outcome(run, end) for run, end in zip(runs, ends, strict=True)]
+
+    monkeypatch.setattr(seeking, "carry_out", carry_out)
+    with pytest.raises(PartialError, match=r"1 of .* runs are not done") as caught:
+        labctl.boundary("peak", values="1e-4:1", seeds=1, track=False, project=swept.root)
+    assert caught.value.hint == "labctl why RUN; the same command goes on"
+    (first,) = asked
+    assert any("peak=0.0001 " in name for name in first)
+    assert any("peak=1 " in name for name in first)
+
+
+def test_a_search_some_of_whose_runs_were_given_up_is_answered(lab: Any) -> None:
+    (run, _) = lab.runs("tiny")
+    run.create(lab.jobs("tiny")[0].plan, {})
+    outcomes = Outcomes((Outcome(run, Status.STOPPED),), frozenset({Status.DONE, Status.STOPPED}))
+    found = Sought(Findings(3, {"given up": 1}, (), {}, ""), outcomes)
+    assert found.require() is found
+    assert repr(found) == "no trial has given a value yet\n1 of 3 trials: 1 given up"
+    assert found.plain()["wanted"] == 3 and "1 given up" in found._repr_html_()
