@@ -83,6 +83,8 @@ def print_power(power: Power) -> None:
 
 def print_run(project: Project, run: Run) -> None:
     """A run in full."""
+    from labctl.reports.quantity import in_order
+
     plan, journal, end = run.plan, run.journal, run.end or {}
     console.print(f"[bold]{plan.name}[/]  {run.status}", markup=True)
     console.print(
@@ -102,7 +104,8 @@ def print_run(project: Project, run: Run) -> None:
             f"  {facts.get('device_name', facts.get('device'))}   torch {facts.get('torch')}"
         )
     table = table_of("metric", "last", "at step", "best", "at step")
-    for name, curve in sorted(journal.curves.items()):
+    for name in sorted(journal.curves, key=in_order):
+        curve = journal.curves[name]
         if name.startswith("knob/"):
             continue
         last = max(curve)

@@ -21,7 +21,7 @@ from labctl.store.status import Status
 from .bundle import without_paths
 from .entry import trace_of
 from .items import Items, items
-from .quantity import value_of
+from .quantity import in_order, value_of
 from .result import Number, Result
 from .side import Side
 from .statistics import summary
@@ -302,7 +302,8 @@ def _conditions(one: Side) -> set[Any]:
 
 
 def _measured(a: Side, b: Side, pairs: Sequence[tuple[int, int]]) -> Iterator[Measured]:
-    names = sorted({name for result in a.results.values() for name in result.metrics})
+    found = {name for result in a.results.values() for name in result.metrics}
+    names = sorted(found, key=in_order)
     for name in [*(name for name in names if not name.startswith("knob/")), *BESIDE]:
         ours, theirs = (_values(one, name) for one in (a, b))
         if not ours or not theirs:

@@ -18,6 +18,7 @@ from .bundle import FORMAT, MARKER, without_paths
 from .columns import PLUS_MINUS
 from .grid import Cell, Grid, GridRow
 from .plots.plot import Plot
+from .quantity import in_order
 from .result import Result
 from .template import filled
 
@@ -55,7 +56,8 @@ class Shown:
 
     @property
     def metrics(self) -> Mapping[str, str]:
-        return {name: f"{value:.6g}" for name, value in sorted(self.result.metrics.items())}
+        metrics = self.result.metrics
+        return {name: f"{metrics[name]:.6g}" for name in sorted(metrics, key=in_order)}
 
 
 def page(grid: Grid, command: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from .result import Result
 
@@ -86,3 +87,9 @@ def _mean_tokens(result: Result) -> float | None:
     if not steps or len(known) < len(result.phases):
         return None
     return sum(phase.realised["tokens_mean"] * (phase.end - phase.start) for phase in known) / steps
+
+
+def in_order(name: str) -> list[str | int]:
+    """By this, names of metrics stand as people count: `t2` before `t16`."""
+    parts = re.split(r"([0-9]+)", name)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]

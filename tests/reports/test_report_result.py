@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from labctl.reports.quantity import value_at, value_of
+from labctl.reports.quantity import in_order, value_at, value_of
 from labctl.reports.result import Curve, result_of
 from labctl.store.journal import JournalWriter
 
@@ -150,3 +150,8 @@ def test_picking_by_validation_takes_the_first_best_evaluation(lab: Any) -> None
     assert value_at(result, "test/acc", "min", "val/acc") == pytest.approx(11.0)
     assert value_at(result, "test/acc", "max", "val/other") is None
     assert value_at(result, "train/clean/acc", "max", "val/acc") is None
+
+
+def test_names_of_metrics_stand_as_people_count() -> None:
+    names = ["1", "t/late", "t/t0/acc", "t/t2", "t/t2/acc", "t/t16/acc", "test/acc"]
+    assert sorted(reversed(names), key=in_order) == names
