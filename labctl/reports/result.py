@@ -74,7 +74,8 @@ class Conditions(Config):
         name = self.device_name or self.device or "unknown hardware"
         if not self.threads:
             return name
-        return f"{name}, {self.threads} {'CPU threads' if self.device == 'cuda' else 'threads'}"
+        threads = "CPU thread" if self.device == "cuda" else "thread"
+        return f"{name}, {self.threads} {threads}{'s' if self.threads > 1 else ''}"
 
     def __str__(self) -> str:
         shared = f", {self.workers} workers" if self.workers > 1 else ""

@@ -33,7 +33,7 @@ class Clock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Around part of a step; parts that overlap count once."""
+        """Around steps, or a part of one; what overlaps counts once."""
         self._advance()
         self._stepping += 1
         try:

@@ -415,8 +415,9 @@ class Training:
     def end(self, status: str, message: str = "") -> None:
         """Close the journal with the status in which this attempt ended."""
         self._let_saver_end()
-        drawn = self._drawn(self.clock.runs)
-        self.journal.record("end", self.step, status=status, message=message, **drawn)
+        if drawn := self._drawn(self.clock.runs):
+            self.journal.record("energy", self.step, **drawn)
+        self.journal.record("end", self.step, status=status, message=message)
         self.journal.close()
 
     def leave(self) -> None:

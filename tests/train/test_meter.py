@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from labctl.registry.card import Places
+from labctl.reports.result import result_of
 from labctl.store.journal import Journal
 from labctl.train import meter as meters
 from labctl.train.assembly import Assembly
@@ -95,3 +96,18 @@ def test_a_run_journals_its_share_of_what_was_drawn(lab: Any) -> None:
     journal = Journal.read(run.folder)
     drawn = [record.fields["joules"] for record in journal.records if "joules" in record.fields]
     assert drawn == [8.0, 3.0, 0.5]
+
+
+def test_what_was_drawn_last_is_kept_when_the_run_is_opened_again(lab: Any) -> None:
+    """Though the word of how an attempt ended is not."""
+    (job, *_), (run, *_) = lab.jobs("tiny", "runtime.log_every=2step"), lab.runs("tiny")
+    run.create(job.plan, {})
+    for joules in (5.0, 7.0):
+        assembly = Assembly(job.plan, lab.registry, Places(lab.project.data_roots))
+        training = Training(run, assembly, torch.device("cpu"), {"workers": 1})
+        training.meter = Told(joules)  # type: ignore[assignment]
+        training.meter.is_due = False  # type: ignore[misc]
+        training.advance(2)
+        training.checkpoint()
+        training.end("STOPPED")
+    assert result_of(run).joules == 12.0
