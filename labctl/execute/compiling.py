@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -56,18 +57,20 @@ def _one_step(bench: Bench, scratch: Run, run: Run, step: int) -> None:
     torch.cuda.empty_cache()
 
 
-def _end_with_worker() -> None:
+def _end_with_worker(scratch: Path) -> None:
     os.read(sys.stdin.fileno(), 1)  # buffered, it would hold a lock that the interpreter wants
+    shutil.rmtree(scratch, ignore_errors=True)
     os._exit(0)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Carry out the order on the command line, as long as somebody holds standard input."""
     order = json.loads(arguments[0])
-    threading.Thread(target=_end_with_worker, daemon=True).start()
+    scratch = Path(order["scratch"])
+    threading.Thread(target=_end_with_worker, args=(scratch,), daemon=True).start()
     os.nice(NICENESS)
     roots = tuple(Path(root) for root in order["data_roots"])
-    for step in compile_later(Run(Path(order["run"])), roots, Path(order["scratch"])):
+    for step in compile_later(Run(Path(order["run"])), roots, scratch):
         print(f"compiled what begins at step {step}", flush=True)
 
 

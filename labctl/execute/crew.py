@@ -30,7 +30,8 @@ def spawn(
     run; the others' say so.
 
     Args:
-        order: how it is to train: `workers`, `threads`, `together`.
+        order: how it is to train: `workers` that share its device and `of_machine`, `threads`, or
+            `cpu_threads` if torch finds no GPU, `together`.
     """
     whole = {
         "runs": [str(run.folder) for run in runs],

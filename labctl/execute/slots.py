@@ -54,6 +54,7 @@ class Slots:
         self.count = max(1, min(jobs or places, plans))
         self.sharing = -(-self.count // max(1, len(self.gpus)))
         self.threads = threads_of_each(self.count, on_gpu=bool(self.gpus))
+        self.cpu_threads = threads_of_each(self.count, on_gpu=False)
 
     def take(self) -> Slot | None:
         """A free slot, or None: this supervisor or another one uses them all."""

@@ -289,9 +289,12 @@ class Supervisor:
             self._watch(run, crew)
 
     def _spawn(self, runs: Sequence[Run], slot: Slot) -> subprocess.Popen[bytes]:
+        threads = threads_of(runs[0]) or self.options.threads
         order = {
             "workers": self._slots.sharing,
-            "threads": threads_of(runs[0]) or self.options.threads or self._slots.threads,
+            "of_machine": self._slots.count,
+            "threads": threads or self._slots.threads,
+            "cpu_threads": threads or self._slots.cpu_threads,
             "together": self._together,
         }
         return spawn(runs, slot, self.project.data_roots, order)

@@ -325,8 +325,8 @@ def work(
     rounds = _Rounds(bench, width or Fixed(len(runs)), runs)
     try:
         while rounds.go_on():
-            if forerunner is not None and bench.live and bench.live[0].training is not None:
-                forerunner.attend(bench.live[0].training)
+            if forerunner is not None:
+                rounds.shown_to(forerunner)
     except Poisoned:
         for attempt in bench.live:
             attempt.let_go()
@@ -359,6 +359,12 @@ class _Rounds:
             self._tell(self.width.why)
             self.width.why = ""
         return True
+
+    def shown_to(self, forerunner: Forerunner) -> None:
+        """Once no run waits to join, whose joining depends on memory and speed."""
+        training = self.bench.live[0].training if self.bench.live else None
+        if training is not None and not self.waiting:
+            forerunner.attend(training)
 
     def _has_room(self) -> bool:
         while self.waiting and not self.bench.stop.reason:
@@ -404,14 +410,13 @@ class _Rounds:
 def main(arguments: Sequence[str]) -> int:
     """Train the run folders named on the command line."""
     order = json.loads(arguments[0])
-    if order["threads"]:
-        torch.set_num_threads(order["threads"])
+    torch.set_num_threads(order["threads" if torch.cuda.is_available() else "cpu_threads"])
     stop = Stop()
     stop.catch_signals()
     roots = tuple(Path(root) for root in order["data_roots"])
     runs = [Run(Path(folder)) for folder in order["runs"]]
     width = width_of(order["together"])
-    forerunner = Forerunner(roots, order["workers"])
+    forerunner = Forerunner(roots, order["of_machine"], order["workers"])
     facts = {"workers": order["workers"]}
     try:
         attempts = work(runs, roots, stop, facts=facts, width=width, forerunner=forerunner)

@@ -58,7 +58,8 @@ def boundary(
         values: lo:hi, between which both ends are looked for; else those of the sweep's file.
         seeds: 5 for 0 to 4, or several seeds.
 
-    Further arguments are those of `labctl.run`.
+    `preset`, `jobs`, `fail_fast`, `yes`, `track` and `project` are those of `labctl.run`; runs that
+    are decided about one by one are not trained together.
 
     Raises:
         UsageError, RecipeError: something that cannot be understood.
@@ -93,7 +94,11 @@ def search(
         seeds: 5 for 0 to 4, or several seeds.
         retry: `failed` tries failed trials again.
 
-    Further arguments are those of `labctl.run`.
+    `preset`, `jobs`, `fail_fast`, `yes`, `track` and `project` are those of `labctl.run`; runs that
+    are decided about one by one are not trained together.
+
+    Returns:
+        The best trials, and how the runs stand; `.require()` raises if one has failed.
 
     Raises:
         UsageError, RecipeError: something that cannot be understood.

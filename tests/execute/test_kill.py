@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 
 def worker(lab: Any, run: Run) -> subprocess.Popen[bytes]:
-    how = {"threads": 1, "workers": 1, "together": 1}
+    how = {"threads": 1, "cpu_threads": 1, "workers": 1, "of_machine": 1, "together": 1}
     order = {"runs": [str(run.folder)], "data_roots": [], **how}
     return subprocess.Popen(
         [sys.executable, "-m", "labctl.execute.worker", json.dumps(order)],

@@ -38,7 +38,9 @@ def test_a_worker_on_a_gpu_takes_few_threads_unless_told(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if asked is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    slot = Slots(tmp_path, "cuda", jobs, plans=16).take()
-    assert slot is not None
+    slots = Slots(tmp_path, "cuda", jobs, plans=16)
+    slot = slots.take()
+    assert slot is not None and slots.threads == threads
+    assert slots.cpu_threads == (threads if asked else 8 // (jobs or 1)) or jobs == 16
     assert slot.environment == {"CUDA_VISIBLE_DEVICES": "GPU-a", "OMP_NUM_THREADS": str(threads)}
     slot.lock.release()

@@ -104,7 +104,8 @@ def test_a_run_that_was_killed_and_resumed_is_equal(lab: Any) -> None:
     options = ("seeds=[1]", "runtime.checkpoint_seconds=0", "runtime.log_every=4step")
     job, run = lab.jobs("tiny", *options)[0], lab.runs("tiny", *options)[0]
     Provenance(lab.registry).store(run, job.plan, job.recipe)
-    order = {"runs": [str(run.folder)], "data_roots": [], "workers": 1, "threads": 1, "together": 1}
+    order = {"runs": [str(run.folder)], "data_roots": [], "workers": 1, "of_machine": 1,
+             "threads": 1, "cpu_threads": 1, "together": 1}  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "labctl.execute.worker", json.dumps(order)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
