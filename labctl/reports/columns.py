@@ -12,7 +12,7 @@ from labctl.recipe.derived import DERIVED
 from .comparison import flops_bound, incomparable, is_beyond, values
 from .evidence import subject
 from .grid import Cell, Heading
-from .quantity import axis_label, value_at
+from .quantity import absent, axis_label, value_at
 from .rows import UNSTABLE, Row, listed_seeds
 from .statistics import Summary, paired, summary
 from .table import (
@@ -254,11 +254,10 @@ def _seeds(row: Row, quantity: str, digits: int, scale: float = 1.0, unit: str =
     why = f"no {quantity} was recorded"
     if quantity not in DERIVED and not any(quantity in r.metrics for r in row.results.values()):
         known = {name for result in row.results.values() for name in result.metrics}
-        measurement = quantity.partition("/")[0]
-        if any(name.partition("/")[0] == measurement for name in known):
+        if (of := absent(quantity, known)) is None:
             why += f"; {did_you_mean(quantity, known)}"
         elif row.results:
-            note = f"{row.name} has no {measurement}, neither as a measure nor as a split"
+            note = f"{row.name} has no {of}, neither as a measure nor as a split"
             return _nothing(row, (note,))
     return _over_seeds(row, values(row, quantity), digits, scale, unit, why)
 

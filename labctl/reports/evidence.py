@@ -37,7 +37,7 @@ from .comparison import (
     values,
 )
 from .phrase import claimed, figure, shown, unit_of
-from .quantity import CLOCKED, PLANNED, difference_unit
+from .quantity import CLOCKED, PLANNED, absent, difference_unit
 from .rows import UNSTABLE, Row
 from .statistics import (
     Bounds,
@@ -370,6 +370,8 @@ def _nothing(row: Row, metric: str) -> str:
     if not row.results:
         return _no_result(row)
     known = {name for result in row.results.values() for name in result.metrics}
+    if metric not in DERIVED and (of := absent(metric, known)) is not None:
+        return f"{row.recipe.label} has no {of}, neither as a measure nor as a split"
     hint = "" if metric in DERIVED else f"; {did_you_mean(metric, known)}"
     return f"no {metric} was recorded of {row.recipe.label}{hint}"
 

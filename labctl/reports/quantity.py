@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 from .result import Result
 
@@ -87,6 +88,12 @@ def _mean_tokens(result: Result) -> float | None:
     if not steps or len(known) < len(result.phases):
         return None
     return sum(phase.realised["tokens_mean"] * (phase.end - phase.start) for phase in known) / steps
+
+
+def absent(name: str, known: Iterable[str]) -> str | None:
+    """What a metric is of, a measurement or a split, if nothing of that is known."""
+    of = name.partition("/")[0]
+    return None if any(other.partition("/")[0] == of for other in known) else of
 
 
 def in_order(name: str) -> list[str | int]:

@@ -223,6 +223,15 @@ def test_an_unknown_metric_says_what_there_is(lab: Any, claimed: Any) -> None:
     assert "no test/ac was recorded of ctd; did you mean 'test/acc'?" in found.detail
 
 
+def test_a_measurement_that_was_not_taken_is_named_without_all_that_there_is(
+    lab: Any, claimed: Any
+) -> None:
+    train(lab, ctd=[60.0, 61.0, 62.0])
+    (found,) = claimed("{value: val/acc, at_least: 5}")
+    assert "ctd has no val, neither as a measure nor as a split" in found.detail
+    assert "there are" not in found.detail
+
+
 def test_a_claim_without_any_result_has_none(lab: Any, claimed: Any) -> None:
     train(lab, ctd=[60.0, 61.0, 62.0])
     (found,) = claimed("{difference: test/acc, to: base, at_least: 0}")
