@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ def page(grid: Grid, command: str) -> str:
     Raises:
         EnvironmentProblem: a picture cannot be read.
     """
+    grid = _with_claims_apart(grid)
     return filled(
         "page.html",
         grid=grid,
@@ -77,7 +78,6 @@ def page(grid: Grid, command: str) -> str:
         rows=[(row, list(_runs(row))) for row in grid.rows],
         columns=[heading.text for heading in grid.headings[1:]],
         claims=list(_claims(grid)),
-        notes=list(_notes(grid)),
         sort_value=sort_value,
         whole=_whole,
         verdict=_verdict,
@@ -106,11 +106,14 @@ def _claims(grid: Grid) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         yield f"sweep-{place}", "all values", claim
 
 
-def _notes(grid: Grid) -> Iterator[tuple[int, str]]:
-    """Footnotes with their numbers; those on claims are in the table of claims."""
-    cells = [cell for row in grid.rows for cell in row.cells if not cell.claims]
-    shown = {note for cell in cells for note in cell.notes}
-    return ((number, note) for number, note in enumerate(grid.notes, 1) if note in shown)
+def _with_claims_apart(grid: Grid) -> Grid:
+    """Without the footnotes on claims, which are in the table of claims."""
+
+    def bare(cell: Cell) -> Cell:
+        return replace(cell, notes=()) if cell.claims else cell
+
+    rows = (replace(row, cells=tuple(map(bare, row.cells))) for row in grid.rows)
+    return replace(grid, rows=tuple(rows))
 
 
 def _whole(text: str) -> str:

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from functools import partial
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,16 @@ def test_every_link_leads_somewhere_and_no_name_is_there_twice(text: str) -> Non
     assert inside - set(parts.ids) == set()
     assert {"row-1", "row-2", "claim-2-1"} <= inside
     assert any(address.startswith("note-") for address in inside)
+
+
+def test_footnotes_are_counted_without_those_on_claims(grid: Grid, text: str) -> None:
+    on_claims = {
+        note for row in grid.rows for cell in row.cells if cell.claims for note in cell.notes
+    }
+    others = [note for note in grid.notes if note not in on_claims]
+    assert on_claims and grid.notes.index(others[-1]) >= len(others), "they would leave a gap"
+    listed = re.findall(r'<li id="note-([0-9]+)">(.*)</li>', text)
+    assert [(int(number), unescape(note)) for number, note in listed] == [*enumerate(others, 1)]
 
 
 def test_what_recipes_say_is_text(text: str) -> None:
