@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from labctl.errors import did_you_mean
 from labctl.recipe.derived import DERIVED
 
-from .comparison import flops_bound, incomparable, is_beyond, values
+from .comparison import flops_bound, incomparable, is_beyond, unlike, values
 from .evidence import subject
 from .grid import Cell, Heading
 from .quantity import absent, axis_label, value_at
@@ -129,8 +129,7 @@ class Columns:
         cells = []
         for row in self.rows:
             if len(row.conditions) > 1:
-                kinds = "; ".join(map(str, row.conditions))
-                note = f"{row.name}: seeds were trained under different conditions: {kinds}"
+                note = f"{row.name}: seeds were trained under {unlike(row)}"
                 cells.append(
                     Cell(NOT_COMPARABLE, seeds=values(row, column.quantity), notes=(note,))
                 )

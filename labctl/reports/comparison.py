@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .hardware import peak_flops
 from .quantity import value_of
+from .result import Conditions
 from .rows import Row
 from .statistics import summary
+
+_NAMED = {
+    "device": "backend", "device_name": "device", "threads": "CPU threads", "torch": "torch",
+    "engine": "engine", "replicas": "runs together", "workers": "workers",
+}  # fmt: skip
+"""Conditions, as they are called."""
 
 
 def values(row: Row, quantity: str) -> dict[int, float]:
@@ -17,14 +26,28 @@ def values(row: Row, quantity: str) -> dict[int, float]:
 def incomparable(row: Row, other: Row) -> str | None:
     """Why times of the two rows cannot be divided by one another; None if they can."""
     ours, theirs = row.conditions, other.conditions
-    if len(ours) == 1 and ours == theirs:
-        return None
-    return f"trained on {conditions_of(row)}; {other.recipe.label} on {conditions_of(other)}"
+    return None if len(ours) == 1 and ours == theirs else f"trained under {unlike(row, other)}"
 
 
-def conditions_of(row: Row) -> str:
-    """Hardware and versions that the row was trained with."""
-    return " and ".join(map(str, row.conditions)) or "nothing known"
+def unlike(*rows: Row) -> str:
+    """In what the conditions differ that the rows' seeds were trained under."""
+    unknown = [row.recipe.label for row in rows if not row.conditions]
+    if unknown:
+        return f"conditions unknown of {', '.join(unknown)}"
+    parts = []
+    for name, word in _NAMED.items():
+        values = {row.recipe.label: _shown(row.conditions, name) for row in rows}
+        if len({value for found in values.values() for value in found}) > 1:
+            shown = {label: " and ".join(found) for label, found in values.items()}
+            of_rows = [
+                f"{label} {text}" if len(rows) > 1 else text for label, text in shown.items()
+            ]
+            parts.append(f"{word} ({', '.join(of_rows)})")
+    return f"different conditions: {'; '.join(parts)}"
+
+
+def _shown(conditions: Sequence[Conditions], name: str) -> list[str]:
+    return list(dict.fromkeys(str(getattr(one, name) or "unknown") for one in conditions))
 
 
 def flops_bound(row: Row, other: Row) -> float | None:

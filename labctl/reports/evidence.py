@@ -28,12 +28,12 @@ from labctl.recipe.derived import DERIVED
 from labctl.recipe.recipe import Recipe
 
 from .comparison import (
-    conditions_of,
     do_pair,
     flops_bound,
     incomparable,
     is_beyond,
     too_fast,
+    unlike,
     values,
 )
 from .phrase import claimed, figure, shown, unit_of
@@ -362,7 +362,7 @@ def _unusable(found: Evidence, metric: str, *rows: Row) -> Evidence | None:
         return None
     reason = incomparable(rows[0], rows[-1])
     if reason and len(rows) == 1:
-        reason = f"seeds were trained on {conditions_of(rows[0])}"
+        reason = f"seeds were trained under {unlike(rows[0])}"
     return replace(found, figure=f"not comparable: {reason}") if reason else None
 
 

@@ -257,18 +257,22 @@ class TestSpeed:
         assert "FLOPs were not counted" in cell.notes[0]
 
     @pytest.mark.parametrize(
-        "other",
+        ("other", "said"),
         [
-            {"device_name": "NVIDIA A100"},
-            {"torch": "2.12.0"},
-            {"engine": "graphs"},
-            {"replicas": 3},
-            {"device": "cpu"},
-            {"threads": 1},
+            ({"device_name": "NVIDIA A100"}, "device (ctd NVIDIA A100, base NVIDIA H200)"),
+            ({"torch": "2.12.0"}, "torch (ctd 2.12.0, base 2.11.0)"),
+            ({"engine": "graphs"}, "engine (ctd graphs, base unknown)"),
+            ({"replicas": 3}, "runs together (ctd 3, base 1)"),
+            ({"device": "cpu"}, "backend (ctd cpu, base cuda)"),
+            ({"threads": 1}, "CPU threads (ctd 1, base 8)"),
+            (
+                {"threads": 1, "torch": "2.12.0"},
+                "CPU threads (ctd 1, base 8); torch (ctd 2.12.0, base 2.11.0)",
+            ),
         ],
     )
     def test_under_other_conditions_there_is_no_ratio(
-        self, claim: Any, other: dict[str, Any]
+        self, claim: Any, other: dict[str, Any], said: str
     ) -> None:
         lab = claim("{ratio: time, to: base, at_least: 1.1}")
         gpu = {"device": "cuda", "device_name": "NVIDIA H200", "torch": "2.11.0", "threads": 8}
@@ -277,10 +281,10 @@ class TestSpeed:
         cell = lab.cell(grid, 1, "Speed-up")
         assert cell.text == "not comparable"
         assert dict(cell.numbers) == {}
-        assert cell.notes[0].startswith("ctd: trained on ")
+        assert cell.notes == (f"ctd: trained under different conditions: {said}",)
         found = verdict(lab)
         assert found["verdict"] == "UNRESOLVED"
-        assert "not comparable: trained on" in found["detail"]
+        assert f"not comparable: trained under different conditions: {said}" in found["detail"]
         assert "mean" not in found
 
     def test_seeds_that_only_one_side_has_do_not_count(self, claim: Any) -> None:
