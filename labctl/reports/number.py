@@ -19,8 +19,11 @@ def rate_of(flops_per_second: float) -> str:
 
 def flops_of(count: float) -> str:
     """`763.8 GFLOP`."""
-    for unit in ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"):
-        if count < 1000:
-            return f"{count:.4g} {unit}"
-        count /= 1000
-    return f"{count:.4g} EFLOP"
+    scale, unit = flops_unit(count)
+    return f"{count / scale:.4g} {unit}"
+
+
+def flops_unit(count: float) -> tuple[float, str]:
+    """The unit in which so many are shown, as floating-point operations, and its name."""
+    power = next((p for p in range(6) if count < 1000.0 ** (p + 1)), 6)
+    return 1000.0**power, f"{('', 'k', 'M', 'G', 'T', 'P', 'E')[power]}FLOP"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from labctl.recipe.claim import better
 from labctl.reports.comparison import values
+from labctl.reports.number import flops_unit
 from labctl.reports.quantity import axis_label
 from labctl.reports.rows import Row
 from labctl.reports.statistics import Summary, summary
@@ -17,7 +18,7 @@ from .plot import INK, Plot, color, drawn
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COSTS = {"flops": "training FLOPs", "time": "training time (s)"}
+COSTS = {"flops": "training", "time": "training time"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +72,22 @@ def frontier(rows: Sequence[tuple[str, Row]], metric: str, name: str) -> Plot | 
         return None
 
     def paint(figure: Figure) -> None:
+        most = max((one.cost.mean for one in panels.get("flops", ())), default=0.0)
+        units = {"flops": flops_unit(most), "time": (1.0, "s")}
         shown = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, (cost, found) in zip(shown, panels.items(), strict=True):
-            best = front(found, direction)
+            best, unit = front(found, direction), units[cost][0]
             axes.step(
-                [one.cost.mean for one in best], [one.gain.mean for one in best], ":",
+                [one.cost.mean / unit for one in best], [one.gain.mean for one in best], ":",
                 where="post", color=INK, linewidth=1.0, label="Pareto front",
             )  # fmt: skip
             for one in found:
                 axes.errorbar(
-                    one.cost.mean, one.gain.mean, xerr=one.cost.sd, yerr=one.gain.sd, fmt="o",
+                    one.cost.mean / unit, one.gain.mean, yerr=one.gain.sd, fmt="o",
+                    xerr=None if one.cost.sd is None else one.cost.sd / unit,
                     color=color(one.place), markersize=5, capsize=2, label=one.label,
                 )  # fmt: skip
-            axes.set_xlabel(COSTS[cost])
+            axes.set_xlabel(f"{COSTS[cost]} ({units[cost][1]})")
         shown[0].set_ylabel(axis_label(metric))
         handles, labels = shown[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=len(panels))
