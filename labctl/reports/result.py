@@ -71,6 +71,7 @@ class Conditions(Config):
 
     @property
     def hardware(self) -> str:
+        """`NVIDIA H200, 4 CPU threads`."""
         name = self.device_name or self.device or "unknown hardware"
         if not self.threads:
             return name

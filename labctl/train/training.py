@@ -236,6 +236,7 @@ class Training:
             self.window, self.windows = Window(self.clock), self.windows + 1
 
     def _journal_window(self, means: Mapping[str, float]) -> None:
+        """Journal the metrics of a stretch of steps, and heed them."""
         values = {f"train/{name}": value for name, value in means.items()}
         knobs = self.board.values(self.step - 1)
         values |= {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -112,14 +113,14 @@ def search(
     return sought(found, registry, asked.with_seeds(written(seeds)), how, again)
 
 
-class _Told:
+class _Told(ABC):
     """What is told in sentences, on a terminal and in a notebook."""
 
     __slots__ = ()
 
+    @abstractmethod
     def sentences(self) -> list[str]:
         """What was found, the most important first."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return "\n".join(self.sentences())
