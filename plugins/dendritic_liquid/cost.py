@@ -1,0 +1,77 @@
+"""What a forward pass costs, in multiply-accumulates. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from labctl.api import DataSpec, KnobValue
+
+from .config import DendriticLiquidConfig
+
+
+def patches_of(config: DendriticLiquidConfig, spec: DataSpec) -> int:
+    """Of one image."""
+    return math.prod(side // config.patch_size for side in spec.shape[1:])
+
+
+def kept(share: float, patches: int) -> int:
+    """How many of so many patches a share comes to."""
+    return max(1, math.ceil(share * patches - 1e-9))
+
+
+def patches_in_blocks(
+    config: DendriticLiquidConfig, spec: DataSpec, knobs: Mapping[str, KnobValue]
+) -> list[int]:
+    """How many patches each block computes."""
+    patches, sparse = patches_of(config, spec), config.sparse
+    if sparse is None or sparse.execution == "mask" or knobs.get("mask") != "hard":
+        return [patches] * config.depth
+    first = 0 if config.dendrites is not None else 1  # attention must have been before it can rank
+    chain = []
+    for place, share in enumerate(sparse.keep):
+        if place >= first:
+            patches = kept(share, patches_of(config, spec))
+        chain.append(patches)
+    return chain
+
+
+def forward_macs(
+    config: DendriticLiquidConfig, spec: DataSpec, knobs: Mapping[str, KnobValue]
+) -> int:
+    """Of one image: patches, blocks, what chooses tokens, the gate, the head.
+
+    A block of N tokens costs 4 N D^2 + 2 N^2 D + 2 N D W with an MLP W wide; dendrites of n patches
+    that come in cost n D b h; a gate N (2 D c + 3 c D).
+    """
+    width, channels = config.embed_dim, spec.shape[0]
+    hidden = max(1, round(width * config.mlp_ratio))
+    entering = patches_of(config, spec)
+    total = entering * channels * config.patch_size**2 * width + width * spec.num_classes
+    for patches in patches_in_blocks(config, spec, knobs):
+        tokens = 1 + patches
+        total += 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * hidden
+        if config.dendrites is not None:
+            total += entering * width * config.dendrites.branches * config.dendrites.hidden
+        if config.liquid is not None:
+            total += 5 * tokens * width * config.liquid.hidden
+        entering = patches
+    return total
+
+
+def realised(
+    config: DendriticLiquidConfig, spec: DataSpec, knobs: Mapping[str, KnobValue]
+) -> dict[str, float]:
+    """What the structural knobs come to.
+
+    `tokens_block<l>`: patches, without CLS, that block l computes, from 1. `tokens_mean`: their
+    mean over the blocks. `mac_ratio`: multiply-accumulates of a forward pass over those of the same
+    transformer without any of the three parts.
+    """
+    chain = patches_in_blocks(config, spec, knobs)
+    plain = config.model_copy(update={"dendrites": None, "liquid": None, "sparse": None})
+    blocks = {f"tokens_block{place}": float(n) for place, n in enumerate(chain, start=1)}
+    return blocks | {
+        "tokens_mean": sum(chain) / len(chain),
+        "mac_ratio": forward_macs(config, spec, knobs) / forward_macs(plain, spec, {}),
+    }

@@ -1,0 +1,47 @@
+"""A closed-form continuous-time gate between what a block reads and what it writes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import LiquidConfig
+
+UNIT_TIME = math.log(math.e - 1)
+"""softplus of it is 1."""
+
+
+class LiquidGate(nn.Module):
+    """gamma o g + (1 - gamma) o h with gamma = sigmoid(-f t), as Hasani et al. 2022 (Nature Machine
+    Intelligence 4) publish the closed form of a liquid time-constant cell.
+
+    f, g and h are heads on c = SiLU(W [x; y]), g and h behind tanh. Time is softplus(tau) (l + 1) /
+    L in block l of L: later blocks are further along. f begins near 0, so gamma at 1/2. The result
+    is scaled as in LayerScale (Touvron et al. 2021).
+    """
+
+    def __init__(self, width: int, config: LiquidConfig, place: int, depth: int) -> None:
+        super().__init__()
+        self.backbone = nn.Linear(2 * width, config.hidden)
+        self.heads = nn.Linear(config.hidden, 3 * width)
+        self.tau = nn.Parameter(torch.full((width,), UNIT_TIME))
+        self.scale = nn.Parameter(torch.full((width,), config.scale))
+        self.share = (place + 1) / depth
+        for linear in (self.backbone, self.heads):
+            nn.init.trunc_normal_(linear.weight, std=0.02)
+            nn.init.zeros_(linear.bias)
+
+    def gate(self, read: Tensor, written: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """gamma, g and h, each (B, N, D)."""
+        hidden = F.silu(self.backbone(torch.cat([read, written], -1)))
+        flow, first, second = self.heads(hidden).chunk(3, -1)
+        time = F.softplus(self.tau) * self.share
+        return torch.sigmoid(-flow * time), first.tanh(), second.tanh()
+
+    def forward(self, read: Tensor, written: Tensor) -> Tensor:
+        """What is added to a token, (B, N, D), of a block's input and output (B, N, D)."""
+        gamma, first, second = self.gate(read, written)
+        return self.scale * (gamma * first + (1 - gamma) * second)

@@ -1,0 +1,219 @@
+"""The document's sizes, what each part does to the whole, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from labctl.api import DataSpec, LabctlError, Output
+from labctl.measure.compatibility import fvcore_macs
+from labctl.measure.flops import count
+
+FULL: dict[str, Any] = {"dendrites": {}, "liquid": {}, "sparse": {}}
+SMALL = {"dendrites": {"hidden": 4}, "liquid": {"hidden": 5}, "sparse": {"keep": (0.8, 0.5, 0.5)}}
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def parameters(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def built(dl_card: Callable[[str], Any], config: Any, spec: DataSpec) -> Any:
+    return dl_card("dendritic_liquid_vit").build(config, spec).eval()
+
+
+@pytest.mark.parametrize(
+    ("parts", "count"),
+    [
+        ((), 4_766_474),
+        (("dendrites",), 4_964_642),
+        (("liquid",), 5_081_594),  # of these, 1,536 scale what the gates add
+        (("sparse",), 4_766_474),
+        (("dendrites", "liquid", "sparse"), 5_279_762),
+    ],
+)
+def test_sizes_are_the_documents(
+    dl_card: Any, dl_config: Any, cifar10: DataSpec, parts: tuple[str, ...], count: int
+) -> None:
+    config = dl_config(**{part: {} for part in parts})
+    assert parameters(built(dl_card, config, cifar10)) == count
+
+
+def test_the_documents_flops_are_multiply_accumulates_and_norms(
+    dl_card: Any, dl_config: Any, cifar10: DataSpec
+) -> None:
+    model, image = built(dl_card, dl_config(), cifar10), torch.randn(1, 3, 32, 32)
+    assert fvcore_macs(model, image, {}).total == 321_558_272
+    counted = count(lambda: model(image, {}))
+    assert counted.flops == 640_953_344 and counted.uncounted == {}
+
+
+@pytest.mark.parametrize("mask", ["soft", "transition", "hard"])
+@pytest.mark.parametrize(
+    "parts", [(), ("dendrites",), ("liquid",), ("sparse",), ("dendrites", "liquid", "sparse")]
+)
+def test_the_formula_of_cost_is_what_runs(
+    dl_card: Any, dl: Any, small: Any, stands: Any, small_images: DataSpec,
+    parts: tuple[str, ...], mask: str,
+) -> None:  # fmt: skip
+    """Products of tensors; a row of attention that ranks patches, a branch's sum are in neither."""
+    config, images = small(**{part: SMALL[part] for part in parts}), torch.randn(1, 1, 8, 8)
+    model = built(dl_card, config, small_images)
+    counted = count(lambda: model(images, stands(mask))).flops
+    ranking = 0
+    if parts == ("sparse",):
+        chain = dl("cost").patches_in_blocks(config, small_images, {"mask": mask})
+        ranking = sum(2 * config.embed_dim * (1 + n) for n in chain[:-1])
+    assert counted - ranking == 2 * dl("cost").forward_macs(config, small_images, {"mask": mask})
+
+
+def test_with_full_importance_and_a_closed_gate_it_is_the_plain_transformer(
+    dl_card: Any, small: Any, stands: Any, small_images: DataSpec
+) -> None:
+    """To the last bit."""
+    plain = built(dl_card, small(), small_images)
+    parts = {"dendrites": {"hidden": 4, "bias": 100.0}, "liquid": {"hidden": 5, "scale": 0.0}}
+    model, images = built(dl_card, small(**parts), small_images), torch.randn(3, 1, 8, 8)
+    shared = plain.state_dict()
+    assert set(shared) < set(model.state_dict())
+    model.load_state_dict({**model.state_dict(), **shared})
+    assert torch.equal(model(images, stands()).logits, plain(images, stands()).logits)
+
+
+def test_a_patch_without_importance_stays_what_it_was(
+    dl: Any, small: Any, stands: Any, small_images: DataSpec
+) -> None:
+    config = small(dendrites={"hidden": 4}, liquid={"hidden": 5, "scale": 0.0})
+    block, tokens = dl("block").Block(config, 0), torch.randn(2, 9, 16)
+    none = torch.zeros(2, 8)
+    written, _ = block(tokens, none, None)
+    assert torch.equal(written[:, 1:], tokens[:, 1:])
+    assert not torch.equal(written[:, 0], tokens[:, 0]), "CLS always counts"
+
+
+def test_gathering_is_masking_when_both_keep_the_same_patches(
+    dl_card: Any, dl: Any, small: Any, stands: Any, small_images: DataSpec
+) -> None:
+    """In one block, where what is masked cannot come back: CLS sees the same keys."""
+    images = torch.randn(1, 1, 8, 8)
+    options = {"depth": 1, "dendrites": {"hidden": 4}}
+    gathers = built(dl_card, small(**options, sparse={"keep": (0.5,)}), small_images)
+    for parameter in gathers.blocks[0].dendrites.parameters():
+        torch.nn.init.normal_(parameter)
+    gathers.blocks[0].dendrites.bias.data.fill_(-1.0)
+    embedded = gathers.patches(images).flatten(2).transpose(1, 2) + gathers.positions[:, 1:]
+    scores = gathers.blocks[0].dendrites(embedded).sort(descending=True).values[0]
+    threshold = (scores[7] + scores[8]).item() / 2
+    sparse = {"keep": (0.5,), "execution": "mask", "threshold": threshold}
+    masks = built(dl_card, small(**options, sparse=sparse), small_images)
+    masks.load_state_dict(gathers.state_dict())
+    found, expected = (model(images, stands()).logits for model in (gathers, masks))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_each_block_keeps_what_is_asked_of_it(
+    dl_card: Any, dl: Any, small: Any, stands: Any, small_images: DataSpec
+) -> None:
+    config = small(**SMALL)
+    model, seen = built(dl_card, config, small_images), []
+    for block in model.blocks:
+        block.register_forward_pre_hook(lambda module, given: seen.append(given[0].shape[1] - 1))
+    model(torch.randn(2, 1, 8, 8), stands())
+    assert (
+        seen == dl("cost").patches_in_blocks(config, small_images, {"mask": "hard"}) == [13, 8, 8]
+    )
+    seen.clear()
+    model(torch.randn(2, 1, 8, 8), stands("soft"))
+    assert seen == [16, 16, 16]
+
+
+def test_without_dendrites_the_first_block_has_nothing_to_choose_by(
+    dl_card: Any, small: Any, stands: Any, small_images: DataSpec
+) -> None:
+    model = built(dl_card, small(sparse=SMALL["sparse"]), small_images)
+    output = model(torch.randn(2, 1, 8, 8), stands())
+    assert output.aux["keep"].tolist() == [0.5, 0.5] and output.aux["kept"].shape == (2,)
+
+
+@pytest.mark.parametrize("mask", ["soft", "transition", "hard"])
+def test_every_parameter_has_a_gradient_under_the_budget(
+    dl_card: Any, small: Any, stands: Any, small_images: DataSpec, mask: str
+) -> None:
+    """The last block's importance by the budget alone, once its patches are gathered: CLS, which is
+    read, has attended to them by then."""
+    config = small(**{**SMALL, "sparse": {"keep": (0.8, 0.5, 0.4)}})
+    model = built(dl_card, config, small_images)
+    term = dl_card("token_budget").build(dl_card("token_budget").config(), small_images)
+    output = model(torch.randn(4, 1, 8, 8), stands(mask, 1.0, 0.5))
+    batch: Any = None
+    (output.logits.square().sum() + term(output, batch, {})).backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+def test_the_budget_is_the_squared_distance_and_pulls_towards_it(
+    dl_card: Any, small: Any, stands: Any, small_images: DataSpec
+) -> None:
+    term = dl_card("token_budget").build(dl_card("token_budget").config(weight=3.0), small_images)
+    kept = torch.tensor([0.9, 0.4], requires_grad=True)
+    batch: Any = None
+    output = Output(torch.zeros(1, 5), {"kept": kept, "keep": torch.tensor([0.5, 0.5])})
+    price = term(output, batch, {})
+    assert price.item() == pytest.approx(3 * (0.4**2 + 0.1**2))
+    price.backward()
+    assert kept.grad is not None and kept.grad[0] > 0 > kept.grad[1]
+    model = built(dl_card, small(**SMALL), small_images)
+    output = model(torch.randn(8, 1, 8, 8), stands())
+    assert output.aux["kept"][0] == 1.0, "all lie above the threshold as training begins"
+    price = term(output, batch, {})
+    price.backward()
+    assert (model.blocks[0].dendrites.bias.grad > 0).any(), "a step lowers importance"
+
+
+def test_a_budget_without_choices_is_refused(
+    dl_card: Any, small: Any, stands: Any, small_images: DataSpec
+) -> None:
+    term = dl_card("token_budget").build(dl_card("token_budget").config(), small_images)
+    batch: Any = None
+    with pytest.raises(LabctlError, match="this one chooses none"):
+        term(built(dl_card, small(), small_images)(torch.randn(1, 1, 8, 8), stands()), batch, {})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"num_heads": 3}, "num_heads 3 does not divide embed_dim 256; embed_dim 255 would do"),
+        ({"sparse": {"keep": (0.5, 0.5)}}, "2 shares, and depth is 6"),
+        ({"depth": 2, "sparse": {"keep": (0.5, 0.6)}}, "rises from one block to the next"),
+        ({"sparse": {"threshold": 1.0}}, "less than 1"),
+    ],
+)
+def test_what_does_not_fit_is_said(dl_config: Any, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        dl_config(**options)
+
+
+def test_data_that_do_not_fit_are_said(dl_card: Any, dl_config: Any, cifar10: DataSpec) -> None:
+    card = dl_card("dendritic_liquid_vit")
+    assert card.fault(dl_config(), cifar10) is None
+    said = card.fault(dl_config(patch_size=5), cifar10)
+    assert said == "patch_size 5 does not divide 32x32 pixels; these do: 1, 2, 4, 8, 16, 32"
+    words = DataSpec("words", "1", "tokens", (16,), 50, {"train": 9})
+    assert "holds tokens" in card.fault(dl_config(), words)
+
+
+def test_knobs_are_there_where_something_is_masked(
+    dl_card: Any, dl_config: Any, cifar10: DataSpec
+) -> None:
+    knobs = dl_card("dendritic_liquid_vit").knobs
+    assert knobs(dl_config(), cifar10) == ()
+    names = [knob.name for knob in knobs(dl_config(**FULL), cifar10)]
+    assert names == ["temperature", "mask", "hardness"]
