@@ -21,20 +21,22 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.proj = nn.Linear(width, width)
 
-    def heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (B, H, N, d), of (B, N, D) tokens."""
-        qkv = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1))
-        queries, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    def heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (B, H, N, d), of what `qkv` made of tokens, (B, N, 3D)."""
+        parted = qkv.unflatten(-1, (3, self.num_heads, -1))
+        queries, keys, values = parted.permute(2, 0, 3, 1, 4).unbind(0)
         return queries, keys, values
 
-    def mix(self, queries: Tensor, keys: Tensor, values: Tensor, weights: Tensor | None) -> Tensor:
-        """(B, N, D) of what the heads attend to; `weights` (B, N) of keys, None for equal."""
-        if weights is None:
-            mixed = F.scaled_dot_product_attention(queries, keys, values)
-        else:
-            mixed = masked_attention(queries, keys, values, weights)
-        projected: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
-        return projected
+
+def attended(
+    queries: Tensor, keys: Tensor, values: Tensor, weights: Tensor | None = None
+) -> Tensor:
+    """(B, N, D) of heads (B, H, N, d); `weights` (B, N) of keys, None for all alike."""
+    if weights is None:
+        mixed = F.scaled_dot_product_attention(queries, keys, values)
+    else:
+        mixed = masked_attention(queries, keys, values, weights)
+    return mixed.transpose(1, 2).flatten(2)
 
 
 class Block(nn.Module):
@@ -65,32 +67,27 @@ class Block(nn.Module):
         if config.liquid is not None:
             self.liquid = LiquidGate(width, config.liquid, place, config.depth)
 
-    def importance(self, tokens: Tensor) -> Tensor | None:
-        """float32 (B, n) of the patches among (B, 1 + n, D) tokens; None without dendrites."""
-        return None if self.dendrites is None else self.dendrites(tokens[:, 1:])
+    def importance(self, patches: Tensor) -> Tensor | None:
+        """float32 (...) of patches (..., D); None without dendrites."""
+        return None if self.dendrites is None else self.dendrites(patches)
 
-    def forward(
-        self, tokens: Tensor, importance: Tensor | None, weights: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """(B, 1 + n, D) of as many tokens, and the queries and keys that they had.
+    def qkv(self, tokens: Tensor) -> Tensor:
+        """(..., 3D) of tokens (..., D): their queries, keys and values."""
+        of_tokens: Tensor = self.attention.qkv(self.norm1(tokens))
+        return of_tokens
 
-        Args:
-            importance: (B, n), of the patches.
-            weights: (B, n), of the patches as keys; None for all alike.
-        """
-        queries, keys, values = self.attention.heads(self.norm1(tokens))
-        of_keys = None if weights is None else _with_cls(weights)
-        mixed = self.attention.mix(queries, keys, values, of_keys)
-        written = tokens + self.dropout(mixed)
+    def write(self, tokens: Tensor, mixed: Tensor, importance: Tensor | None) -> Tensor:
+        """x' (..., D) of tokens x (..., D), what they attended to (..., D), and the importance
+        (...) of each, 1 for CLS."""
+        written: Tensor = tokens + self.dropout(self.attention.proj(mixed))
         written = written + self.dropout(self.mlp(self.norm2(written)))
+        blended = written
         if importance is not None:
-            share = _with_cls(importance)[..., None].to(written.dtype)
+            share = importance[..., None].to(written.dtype)
             blended = (1 - share) * tokens + share * written
-        else:
-            blended = written
         if self.liquid is not None:
             blended = blended + self.liquid(tokens, written)
-        return blended, (queries, keys)
+        return blended
 
 
 def _init_linear(module: nn.Module) -> None:
@@ -101,6 +98,6 @@ def _init_linear(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def _with_cls(of_patches: Tensor) -> Tensor:
+def with_cls(of_patches: Tensor) -> Tensor:
     """(B, 1 + n) of (B, n): 1 for CLS."""
     return torch.cat([torch.ones_like(of_patches[:, :1]), of_patches], 1)

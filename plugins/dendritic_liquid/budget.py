@@ -19,10 +19,9 @@ class TokenBudget:
         """Raises:
         LabctlError: the model chooses no tokens.
         """
-        if "kept" not in output.aux:
+        if "excess" not in output.aux:
             raise LabctlError(
                 "loss.token_budget prices tokens that a model keeps, and this one chooses none",
                 hint="model: {sparse: {}}, or loss: {token_budget: null}",
             )
-        apart = output.aux["kept"] - output.aux["keep"]
-        return self.config.weight * apart.square().sum()
+        return self.config.weight * output.aux["excess"].square().sum()

@@ -45,10 +45,23 @@ class SparseConfig(Config):
     least_temperature: float = Field(default=0.5, gt=0)
     """The slope that hard masks lend to the way back is that of a temperature no lower than this:
     at 0.1 it vanishes for tokens that are far from the threshold."""
-    execution: Literal["topk", "mask"] = "topk"
-    """With hard masks: the most important patches of each image are gathered, as many as `keep`
-    says, and nothing is computed for the others; or all are computed and masked, which saves
-    nothing."""
+    execution: Literal["topk", "packed", "mask"] = "topk"
+    """With hard masks. `topk`: the most important patches of each image are gathered, as many as
+    `keep` says, and nothing is computed for the others. `packed`: those above the threshold,
+    however many an image has; nothing is computed for the others in evaluation, while training
+    masks them. `mask`: all are computed and masked, which saves nothing."""
+    explore: float = Field(default=0.0, ge=0, lt=1)
+    """With `execution: topk`, share of the kept places that training gives to patches drawn by lot
+    from the others."""
+
+    @model_validator(mode="after")
+    def _check_explore(self) -> Self:
+        if self.explore and self.execution != "topk":
+            raise ValueError(
+                f"explore {self.explore:g} draws lots for the places of execution: topk, and "
+                f"{self.execution} has none; explore: 0, or execution: topk"
+            )
+        return self
 
 
 class DendriticLiquidConfig(Config):

@@ -23,9 +23,9 @@ def kept(share: float, patches: int) -> int:
 def patches_in_blocks(
     config: DendriticLiquidConfig, spec: DataSpec, knobs: Mapping[str, KnobValue]
 ) -> list[int]:
-    """How many patches each block computes."""
+    """How many patches each block computes in training."""
     patches, sparse = patches_of(config, spec), config.sparse
-    if sparse is None or sparse.execution == "mask" or knobs.get("mask") != "hard":
+    if sparse is None or sparse.execution != "topk" or knobs.get("mask") != "hard":
         return [patches] * config.depth
     first = 0 if config.dendrites is not None else 1  # attention must have been before it can rank
     chain = []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -10,10 +11,28 @@ from torch import Tensor, nn
 
 from labctl.api import DataSpec, Knobs, Output
 
-from .block import Block
-from .config import DendriticLiquidConfig
+from .block import Block, attended, with_cls
+from .config import DendriticLiquidConfig, SparseConfig
 from .cost import kept
-from .sparsity import cls_share, mask_of
+from .packing import Packed, Padding, attended_packed
+from .sparsity import cls_share, hard_of, mask_of
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one block made of the patches that came to it, for those who watch."""
+
+    patches: Tensor
+    """int64 (B, n): their numbers in the grid."""
+    scores: Tensor | None
+    """float32 (B, n): importance, or what CLS attended to; None where nothing scores."""
+    kept: Tensor
+    """bool (B, n): those that it attends to."""
+    queries: Tensor
+    """As keys (B, H, 1 + m, d), of the m patches that it computes."""
+    keys: Tensor
+    weights: Tensor | None
+    """(B, 1 + m) of the keys; None for all alike."""
 
 
 class DendriticLiquidViT(nn.Module):
@@ -28,8 +47,8 @@ class DendriticLiquidViT(nn.Module):
         self.grid = (height // size, width // size)
         self.num_patches = self.grid[0] * self.grid[1]
         self.patches = nn.Conv2d(channels, dim, size, stride=size)
-        self.cls = nn.Parameter(torch.zeros(1, 1, dim))
-        self.positions = nn.Parameter(torch.zeros(1, 1 + self.num_patches, dim))
+        self.cls = nn.Parameter(torch.zeros(dim))
+        self.positions = nn.Parameter(torch.zeros(1 + self.num_patches, dim))
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, place) for place in range(config.depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
@@ -41,58 +60,101 @@ class DendriticLiquidViT(nn.Module):
     def forward(self, inputs: Tensor, knobs: Knobs) -> Output:
         """Logits (B, classes) of float images (B, C, H, W).
 
-        With `sparse`, `aux` holds `kept`, the share (blocks,) of all patches that lie above the
-        threshold in each block that chooses, and `keep`, what the config asks of these.
+        With `sparse`, `aux` holds `excess` (blocks,): in each block that chooses, the share of all
+        patches that lie above the threshold, less what the config asks it to keep.
         """
-        tokens = self.patches(inputs).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.cls.expand(len(tokens), -1, -1), tokens], 1)
-        tokens = self.dropout(tokens + self.positions)
-        attended: tuple[Tensor, Tensor] | None = None
-        shares: list[Tensor] = []
-        asked: list[float] = []
-        for place, block in enumerate(cast("Sequence[Block]", self.blocks)):
-            importance, weights = block.importance(tokens), None
-            scores = importance
-            if self.config.sparse is not None and scores is None and attended is not None:
-                scores = cls_share(*attended)
-            if self.config.sparse is not None and scores is not None:
-                share = self.config.sparse.keep[place]
-                shares.append(self._share(scores, knobs))
-                asked.append(share)
-                if self._gathers(knobs):
-                    index = self._best(scores, kept(share, self.num_patches))
-                    tokens = _gathered(tokens, index)
-                    importance = None if importance is None else importance.gather(1, index)
-                else:
-                    weights = self._mask(scores, knobs)
-            tokens, attended = block(tokens, importance, weights)
-        logits = self.head(self.norm(tokens)[:, 0])
-        if not shares:
-            return Output(logits)
-        keep = torch.tensor(asked, device=logits.device)
-        return Output(logits, {"kept": torch.stack(shares), "keep": keep})
-
-    def _gathers(self, knobs: Knobs) -> bool:
         sparse = self.config.sparse
-        return sparse is not None and sparse.execution == "topk" and knobs["mask"] == "hard"
+        if sparse is None or sparse.execution != "packed" or knobs["mask"] != "hard":
+            return self.run(inputs, knobs)
+        # How many patches are left is known on the device alone, so a step that learns masks them.
+        return self.run(inputs, knobs) if self.training else self._run_packed(inputs, sparse)
 
-    def _mask(self, scores: Tensor, knobs: Knobs) -> Tensor:
-        assert self.config.sparse is not None
-        mask, temperature = knobs["mask"], knobs["temperature"]
-        return mask_of(scores, self.config.sparse, mask, temperature, knobs["hardness"])
+    def run(
+        self, inputs: Tensor, knobs: Knobs, watch: Callable[[Seen], None] | None = None
+    ) -> Output:
+        """As `forward`, with every patch that a block computes in its place: `execution: packed` as
+        `mask`. `watch` is told what each block does."""
+        tokens = self._embedded(inputs)
+        number = torch.arange(self.num_patches, device=inputs.device).expand(len(inputs), -1)
+        sparse = self.config.sparse
+        gathers = sparse is not None and sparse.execution == "topk" and knobs["mask"] == "hard"
+        alive, weights = None, None
+        heads: tuple[Tensor, Tensor] | None = None
+        excess: list[Tensor] = []
+        for place, block in enumerate(self._blocks):
+            patches, chosen = number, None
+            importance = scores = block.importance(tokens[:, 1:])
+            if sparse is not None and scores is None and heads is not None:
+                scores = cls_share(*heads, weights)
+            weights = None
+            if sparse is not None and scores is not None:
+                above = hard_of(scores, sparse, knobs["temperature"])
+                alive = above if alive is None or gathers else alive * above
+                excess.append(alive.sum(1).mean() / self.num_patches - sparse.keep[place])
+                if gathers:
+                    chosen = self._best(scores, kept(sparse.keep[place], self.num_patches), sparse)
+                    tokens, number = _gathered(tokens, chosen), number.gather(1, chosen)
+                    importance = None if importance is None else importance.gather(1, chosen)
+                else:
+                    stands = (knobs["mask"], knobs["temperature"], knobs["hardness"])
+                    weights = with_cls(mask_of(scores, alive, sparse, *stands))
+            queries, keys, values = block.attention.heads(block.qkv(tokens))
+            heads = (queries, keys)
+            if watch is not None:
+                left = _left(patches, chosen, alive if weights is not None else None)
+                watch(Seen(patches, scores, left, queries, keys, weights))
+            mixed = attended(queries, keys, values, weights)
+            share = None if importance is None else with_cls(importance)
+            tokens = block.write(tokens, mixed, share)
+        return self._output(self.norm(tokens)[:, 0], excess)
 
-    def _share(self, scores: Tensor, knobs: Knobs) -> Tensor:
-        """0-d: the share of all patches that lie above the threshold, by a mask that is hard forth
-        and soft back."""
-        assert self.config.sparse is not None
-        temperature, hardness = knobs["temperature"], knobs["hardness"]
-        mask = mask_of(scores, self.config.sparse, "hard", temperature, hardness)
-        return mask.sum(1).mean() / self.num_patches
+    def _run_packed(self, inputs: Tensor, sparse: SparseConfig) -> Output:
+        """With hard masks: nothing is computed for a patch from the block on that leaves it out."""
+        packed = Packed.of(self._embedded(inputs))
+        heads: tuple[Tensor, Tensor, Tensor] | None = None
+        excess: list[Tensor] = []
+        padding = Padding(packed)
+        for place, block in enumerate(self._blocks):
+            importance = scores = block.importance(packed.patches)
+            if scores is None and heads is not None:
+                queries, keys, there = heads
+                of_patches = torch.nn.functional.pad(cls_share(queries, keys, there), (1, 0))
+                scores = padding.packed(of_patches)[packed.images :]
+            if scores is not None:
+                above = scores > sparse.threshold
+                packed = packed.only(above)
+                padding = Padding(packed)
+                importance = None if importance is None else importance[above]
+                excess.append(above.sum() / (packed.images * self.num_patches) - sparse.keep[place])
+            mixed, heads = attended_packed(block.attention, block.qkv(packed.tokens), padding)
+            if importance is not None:
+                ones = importance.new_ones(packed.images)
+                importance = torch.cat([ones, importance])
+            packed = packed.with_tokens(block.write(packed.tokens, mixed, importance))
+        return self._output(self.norm(packed.tokens)[: packed.images], excess)
 
-    def _best(self, scores: Tensor, count: int) -> Tensor:
-        """int64 (B, count), ascending: the patches of the highest scores (B, n), or all of them."""
+    @property
+    def _blocks(self) -> Sequence[Block]:
+        return cast("Sequence[Block]", self.blocks)
+
+    def _embedded(self, inputs: Tensor) -> Tensor:
+        patches = self.patches(inputs).flatten(2).transpose(1, 2)
+        cls = self.cls.expand(len(patches), 1, -1)
+        embedded: Tensor = self.dropout(torch.cat([cls, patches], 1) + self.positions)
+        return embedded
+
+    def _output(self, cls: Tensor, excess: Sequence[Tensor]) -> Output:
+        return Output(self.head(cls), {"excess": torch.stack(list(excess))} if excess else {})
+
+    def _best(self, scores: Tensor, count: int, sparse: SparseConfig) -> Tensor:
+        """int64 (B, count), ascending: the patches of the highest scores (B, n), or all of them; in
+        training `explore` of the places go to others by lot."""
         count = min(count, scores.shape[1])
-        index = scores.detach().topk(count, dim=1).indices
+        scores = scores.detach()
+        lots = round(sparse.explore * count) if self.training else 0
+        index = scores.topk(count - lots, dim=1).indices
+        if lots:
+            index = torch.rand_like(scores).scatter(1, index, 1.0).topk(count, dim=1).indices
         return index.sort(1).values
 
 
@@ -100,3 +162,10 @@ def _gathered(tokens: Tensor, index: Tensor) -> Tensor:
     """CLS and those of the patches among (B, 1 + n, D) tokens: (B, 1 + count, D)."""
     place = torch.cat([torch.zeros_like(index[:, :1]), index + 1], 1)
     return tokens.gather(1, place[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def _left(patches: Tensor, chosen: Tensor | None, alive: Tensor | None) -> Tensor:
+    """bool (B, n): which of the patches a block attends to, by index or by mask."""
+    if chosen is not None:
+        return torch.zeros_like(patches, dtype=torch.bool).scatter(1, chosen, True)
+    return torch.ones_like(patches, dtype=torch.bool) if alive is None else alive > 0.5

@@ -25,24 +25,40 @@ def straight_through(scores: Tensor, threshold: float, temperature: Tensor) -> T
     return hard + (slope - slope.detach())
 
 
-def mask_of(
-    scores: Tensor, config: SparseConfig, mask: Mask, temperature: Tensor, hardness: Tensor
-) -> Tensor:
-    """What each token weighs as a key, from 0 to 1, of scores (B, N)."""
-    if mask == "soft":
-        return soft(scores, config.threshold, temperature)
+def hard_of(scores: Tensor, config: SparseConfig, temperature: Tensor) -> Tensor:
+    """1 above the threshold and 0 elsewhere, with the slope of a mask that is no colder than
+    `least_temperature` on the way back."""
     slope = temperature.clamp(min=config.least_temperature)
-    hard = straight_through(scores, config.threshold, slope)
+    return straight_through(scores, config.threshold, slope)
+
+
+def mask_of(
+    scores: Tensor,
+    alive: Tensor,
+    config: SparseConfig,
+    mask: Mask,
+    temperature: Tensor,
+    hardness: Tensor,
+) -> Tensor:
+    """What each patch weighs as a key, from 0 to 1, (B, n).
+
+    Args:
+        scores: (B, n).
+        alive: (B, n), 1 for a patch that was above the threshold in this block and in all before
+            it, else 0; with a slope on the way back.
+    """
     if mask == "hard":
-        return hard
-    return (1 - hardness) * soft(scores, config.threshold, temperature) + hardness * hard
+        return alive
+    warm = soft(scores, config.threshold, temperature)
+    return warm if mask == "soft" else (1 - hardness) * warm + hardness * alive
 
 
 def masked_attention(queries: Tensor, keys: Tensor, values: Tensor, weights: Tensor) -> Tensor:
     """Softmax attention to keys that count as `weights` (B, N) says, a token's own key fully.
 
-    A_ij = exp(l_ij - max) m_j / (sum_k exp(l_ik - max) m_k + 1e-6): unlike a logarithm of m in the
-    logits, its gradient stays finite where m is 0.
+    A_ij = e_ij m_j / (sum_k e_ik m_k + 1e-6) with e_ij = exp(min(l_ij - max, 0)), where max is over
+    keys that count at all: what is masked cannot push the others below the 1e-6. Unlike a logarithm
+    of m in the logits, its gradient stays finite where m is 0.
 
     Args:
         queries: as keys and values (B, H, N, d).
@@ -51,23 +67,31 @@ def masked_attention(queries: Tensor, keys: Tensor, values: Tensor, weights: Ten
         (B, H, N, d).
     """
     logits = (queries @ keys.transpose(-2, -1)).float() / math.sqrt(queries.shape[-1])
-    exponentials = (logits - logits.amax(-1, keepdim=True).detach()).exp()
     own = torch.eye(keys.shape[-2], dtype=torch.bool, device=keys.device)
-    weighed = exponentials * torch.where(own, 1.0, weights[:, None, None, :])
+    counts = torch.where(own, 1.0, weights[:, None, None, :])
+    top = logits.detach().masked_fill(counts == 0, -torch.inf).amax(-1, keepdim=True)
+    weighed = (logits - top).clamp(max=0).exp() * counts
     attention = weighed / (weighed.sum(-1, keepdim=True) + EPSILON)
     return attention.to(values.dtype) @ values
 
 
-def cls_share(queries: Tensor, keys: Tensor) -> Tensor:
+def cls_share(queries: Tensor, keys: Tensor, weights: Tensor | None = None) -> Tensor:
     """Importance, float32 (B, n), of patches by what CLS, the first token, attends to.
 
-    r / (1 + r), where r is a patch's attention, mean over heads, over that of an even spread: 1/2
-    for a patch that has its even share.
+    r / (1 + r), where r is what CLS would attend to a patch that counts fully, mean over heads,
+    over its attention to such a patch if it attended to all alike: 1/2 for a patch that has its
+    even share.
 
     Args:
         queries: as keys (B, H, 1 + n, d).
+        weights: (B, 1 + n) of keys, 1 for CLS; None for all alike.
     """
-    logits = (queries[:, :, :1] @ keys.transpose(-2, -1)).float() / math.sqrt(queries.shape[-1])
-    attention = logits.softmax(-1)[:, :, 0].mean(1)
-    ratio = attention[:, 1:] * attention.shape[-1]
+    logits = (queries[:, :, :1] @ keys.transpose(-2, -1)).float()[:, :, 0]
+    logits = logits / math.sqrt(keys.shape[-1])
+    counts = torch.ones_like(logits[:, 0]) if weights is None else weights
+    counts = counts[:, None, :]
+    top = logits.detach().masked_fill(counts == 0, -torch.inf).amax(-1, keepdim=True)
+    exponentials = (logits - top).clamp(max=0).exp()
+    even = counts.sum(-1, keepdim=True) / (exponentials * counts).sum(-1, keepdim=True)
+    ratio: Tensor = (exponentials * even).mean(1)[:, 1:]
     return ratio / (1 + ratio)

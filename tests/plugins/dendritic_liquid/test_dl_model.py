@@ -89,34 +89,13 @@ def test_with_full_importance_and_a_closed_gate_it_is_the_plain_transformer(
 
 
 def test_a_patch_without_importance_stays_what_it_was(
-    dl: Any, small: Any, stands: Any, small_images: DataSpec
+    dl: Any, small: Any, small_images: DataSpec
 ) -> None:
     config = small(dendrites={"hidden": 4}, liquid={"hidden": 5, "scale": 0.0})
-    block, tokens = dl("block").Block(config, 0), torch.randn(2, 9, 16)
-    none = torch.zeros(2, 8)
-    written, _ = block(tokens, none, None)
+    block, tokens, mixed = dl("block").Block(config, 0), *torch.randn(2, 2, 9, 16)
+    written = block.write(tokens, mixed, dl("block").with_cls(torch.zeros(2, 8)))
     assert torch.equal(written[:, 1:], tokens[:, 1:])
     assert not torch.equal(written[:, 0], tokens[:, 0]), "CLS always counts"
-
-
-def test_gathering_is_masking_when_both_keep_the_same_patches(
-    dl_card: Any, dl: Any, small: Any, stands: Any, small_images: DataSpec
-) -> None:
-    """In one block, where what is masked cannot come back: CLS sees the same keys."""
-    images = torch.randn(1, 1, 8, 8)
-    options = {"depth": 1, "dendrites": {"hidden": 4}}
-    gathers = built(dl_card, small(**options, sparse={"keep": (0.5,)}), small_images)
-    for parameter in gathers.blocks[0].dendrites.parameters():
-        torch.nn.init.normal_(parameter)
-    gathers.blocks[0].dendrites.bias.data.fill_(-1.0)
-    embedded = gathers.patches(images).flatten(2).transpose(1, 2) + gathers.positions[:, 1:]
-    scores = gathers.blocks[0].dendrites(embedded).sort(descending=True).values[0]
-    threshold = (scores[7] + scores[8]).item() / 2
-    sparse = {"keep": (0.5,), "execution": "mask", "threshold": threshold}
-    masks = built(dl_card, small(**options, sparse=sparse), small_images)
-    masks.load_state_dict(gathers.state_dict())
-    found, expected = (model(images, stands()).logits for model in (gathers, masks))
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_each_block_keeps_what_is_asked_of_it(
@@ -125,7 +104,9 @@ def test_each_block_keeps_what_is_asked_of_it(
     config = small(**SMALL)
     model, seen = built(dl_card, config, small_images), []
     for block in model.blocks:
-        block.register_forward_pre_hook(lambda module, given: seen.append(given[0].shape[1] - 1))
+        block.mlp.register_forward_pre_hook(
+            lambda module, given: seen.append(given[0].shape[1] - 1)
+        )
     model(torch.randn(2, 1, 8, 8), stands())
     assert (
         seen == dl("cost").patches_in_blocks(config, small_images, {"mask": "hard"}) == [13, 8, 8]
@@ -139,8 +120,7 @@ def test_without_dendrites_the_first_block_has_nothing_to_choose_by(
     dl_card: Any, small: Any, stands: Any, small_images: DataSpec
 ) -> None:
     model = built(dl_card, small(sparse=SMALL["sparse"]), small_images)
-    output = model(torch.randn(2, 1, 8, 8), stands())
-    assert output.aux["keep"].tolist() == [0.5, 0.5] and output.aux["kept"].shape == (2,)
+    assert model(torch.randn(2, 1, 8, 8), stands()).aux["excess"].shape == (2,)
 
 
 @pytest.mark.parametrize("mask", ["soft", "transition", "hard"])
@@ -163,16 +143,18 @@ def test_the_budget_is_the_squared_distance_and_pulls_towards_it(
     dl_card: Any, small: Any, stands: Any, small_images: DataSpec
 ) -> None:
     term = dl_card("token_budget").build(dl_card("token_budget").config(weight=3.0), small_images)
-    kept = torch.tensor([0.9, 0.4], requires_grad=True)
+    excess = torch.tensor([0.4, -0.1], requires_grad=True)
     batch: Any = None
-    output = Output(torch.zeros(1, 5), {"kept": kept, "keep": torch.tensor([0.5, 0.5])})
+    output = Output(torch.zeros(1, 5), {"excess": excess})
     price = term(output, batch, {})
     assert price.item() == pytest.approx(3 * (0.4**2 + 0.1**2))
     price.backward()
-    assert kept.grad is not None and kept.grad[0] > 0 > kept.grad[1]
+    assert excess.grad is not None and excess.grad[0] > 0 > excess.grad[1]
     model = built(dl_card, small(**SMALL), small_images)
     output = model(torch.randn(8, 1, 8, 8), stands())
-    assert output.aux["kept"][0] == 1.0, "all lie above the threshold as training begins"
+    assert output.aux["excess"].tolist() == pytest.approx([16 / 16 - 0.8, 13 / 16 - 0.5, 0]), (
+        "all lie above the threshold as training begins"
+    )
     price = term(output, batch, {})
     price.backward()
     assert (model.blocks[0].dendrites.bias.grad > 0).any(), "a step lowers importance"

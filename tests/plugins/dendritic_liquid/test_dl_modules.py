@@ -118,25 +118,26 @@ def test_a_hard_mask_is_hard_forth_and_soft_back(dl: Modules) -> None:
 
 def test_masks_sharpen_from_soft_to_hard(dl: Modules) -> None:
     scores, config = torch.tensor([[0.2, 0.49, 0.51, 0.9]]), of_sparse(dl)
-    mask_of: Callable[..., Tensor] = dl("sparsity").mask_of
     cold, warm = torch.tensor(0.1), torch.tensor(5.0)
-    early = mask_of(scores, config, "soft", warm, torch.tensor(0.0))
+    alive = torch.tensor([[0.0, 0.0, 0.0, 1.0]])  # the third was left out by an earlier block
+    mask_of: Callable[..., Tensor] = dl("sparsity").mask_of
+    early = mask_of(scores, alive, config, "soft", warm, torch.tensor(0.0))
     assert early.min() > 0.47 and early.max() < 0.53, "a warm mask keeps all alike"
-    hard = mask_of(scores, config, "hard", cold, torch.tensor(1.0))
-    assert hard.tolist() == [[0, 0, 1, 1]]
-    soft = mask_of(scores, config, "soft", cold, torch.tensor(0.0))
+    hard = mask_of(scores, alive, config, "hard", cold, torch.tensor(1.0))
+    assert torch.equal(hard, alive)
+    soft = mask_of(scores, alive, config, "soft", cold, torch.tensor(0.0))
+    torch.testing.assert_close(soft, 1 / (1 + torch.exp(-(scores - 0.5) / 0.1)))
     for hardness in (0.0, 0.25, 1.0):
-        between = mask_of(scores, config, "transition", cold, torch.tensor(hardness))
+        between = mask_of(scores, alive, config, "transition", cold, torch.tensor(hardness))
         torch.testing.assert_close(between, (1 - hardness) * soft + hardness * hard)
 
 
 def test_a_cold_mask_lends_a_slope_that_reaches_tokens_far_away(dl: Modules) -> None:
-    mask_of = dl("sparsity").mask_of
     slopes = []
     for least in (0.5, 0.01):
         scores = torch.tensor([[0.95]], requires_grad=True)
         config = of_sparse(dl, least_temperature=least)
-        mask_of(scores, config, "hard", torch.tensor(0.01), torch.tensor(1.0)).sum().backward()
+        dl("sparsity").hard_of(scores, config, torch.tensor(0.01)).sum().backward()
         assert scores.grad is not None
         slopes.append(scores.grad.item())
     assert slopes[0] > 0.3 and slopes[1] < 1e-15
@@ -187,3 +188,29 @@ def test_a_patch_with_its_even_share_of_attention_has_half_the_importance(dl: Mo
     scores = dl("sparsity").cls_share(queries, keys)
     attention = (queries[:, :, 0, None] * keys).sum(-1).div(math.sqrt(3)).softmax(-1).mean(1)
     assert torch.equal(scores.argsort(1), attention[:, 1:].argsort(1))
+
+
+def test_what_is_masked_cannot_drown_the_others(dl: Modules) -> None:
+    """A masked key whose product is 60 above theirs: exp(-60) is far below the 1e-6."""
+    queries, keys, values = heads(4)
+    keys = keys.clone()
+    keys[:, :, 3] = queries[:, :, 0] * 60 * 3**0.5 / queries[:, :, 0].square().sum(-1, keepdim=True)
+    weights = torch.tensor([[1.0, 1, 1, 0]] * 2, dtype=torch.float64, requires_grad=True)
+    found = dl("sparsity").masked_attention(queries, keys, values, weights)[:, :, 0]
+    three = (part[:, :, :3] for part in (queries, keys, values))
+    expected = nn.functional.scaled_dot_product_attention(*three)[:, :, 0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    (slope,) = torch.autograd.grad(found.sum(), weights)
+    assert slope.isfinite().all()
+
+
+def test_cls_ranks_the_patches_that_are_left_as_if_alone(dl: Modules) -> None:
+    queries, keys, _ = heads(6)
+    weights = torch.tensor([[1.0, 1, 0, 1, 0, 1]] * 2)
+    left = [0, 1, 3, 5]
+    cls_share = dl("sparsity").cls_share
+    alone = cls_share(queries[:, :, left], keys[:, :, left])
+    found = cls_share(queries, keys, weights)[:, [0, 2, 4]]
+    torch.testing.assert_close(found, alone)
+    even = cls_share(queries, keys, torch.full((2, 6), 0.5))
+    torch.testing.assert_close(even, cls_share(queries, keys))
