@@ -157,10 +157,15 @@ def _shown(file: TableFile, rows: Rows, sweeps: Mapping[str, Swept]) -> tuple[li
             problems += error.problems
     if problems:
         raise RecipeError(list(dict.fromkeys(problems)))
-    for config in file.table.rows:
-        for label, row in _expanded(config, rows, sweeps):
-            labels.append(label + (" (published)" if row.edition else ""))
-            shown.append(row)
+    found = [pair for config in file.table.rows for pair in _expanded(config, rows, sweeps)]
+    today = [row for _, row in found if not row.edition]
+    groups = {group for row in today for group in row.groups}
+    names = {row.recipe.label for row in today}
+    for label, row in found:
+        if row.edition and row.groups <= groups and row.recipe.label in names:
+            continue  # what this recipe was is what another one is now
+        labels.append(label + (" (published)" if row.edition else ""))
+        shown.append(row)
     if len({row.data for row in shown}) > 1:
         labels = [f"{label} ({row.data})" for label, row in zip(labels, shown, strict=True)]
     return labels, shown
@@ -189,7 +194,7 @@ def _facts(row: Row) -> dict[str, Any]:
         "recipe": row.recipe.name,
         "preset": row.recipe.preset,
         "data": row.data,
-        "groups": sorted({result.group for result in row.results.values()}),
+        "groups": sorted(row.groups),
         "seeds": states,
         "published": {str(seed): name for seed, name in sorted(row.bundles.items())},
     }

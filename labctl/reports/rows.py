@@ -57,6 +57,11 @@ class Row:
         return self.recipe.document.data.name
 
     @property
+    def groups(self) -> frozenset[str]:
+        """Of its results: what they are the same work by, but for the seed."""
+        return frozenset(result.group for result in self.results.values())
+
+    @property
     def expected(self) -> int:
         """Seeds that the row should have."""
         return len(self.results) + len(self.absent)
@@ -142,7 +147,7 @@ class Row:
             changed = _changed(self)
             yield (
                 f"published before the recipe changed ({', '.join(changed) or 'its group'}); "
-                f"as it is now it has no result here: {self.command}"
+                f"as it is now: {self.command}"
             )
 
 

@@ -246,7 +246,7 @@ class TestPublished:
         assert base.cell(grid, 0, "acc").text == "60.00 \u00b1 10.00 (n=3)"
         note = base.cell(grid, 0, "").notes[1]
         assert note.startswith("published before the recipe changed (batch_size, ")
-        assert note.endswith("as it is now it has no result here: labctl run base")
+        assert note.endswith("; as it is now: labctl run base")
 
     def test_of_a_former_recipe_stand_beside_those_of_today(
         self, base: Any, published: Path
@@ -257,6 +257,22 @@ class TestPublished:
         assert [row.cells[0].text for row in grid.rows] == ["base", "base (published)"]
         assert base.cell(grid, 0, "acc").text == "10.00 (n=1 of 3)"
         assert base.cell(grid, 1, "acc").text == "60.00 \u00b1 10.00 (n=3)"
+
+    def test_of_a_former_recipe_are_not_shown_twice_if_another_recipe_is_that_now(
+        self, base: Any, published: Path
+    ) -> None:
+        base.recipe("former")
+        base.recipe("base", batch_size="32")
+        base.table(
+            """
+            rows: [{recipe: base}, {recipe: former}]
+            columns: [{kind: metric, metric: test/acc, label: acc}]
+            """
+        )
+        labels = [row.cells[0].text for row in base.report().rows]
+        assert labels == ["base (published)", "former"]
+        base.run("base", 0)
+        assert [row.cells[0].text for row in base.report().rows] == ["base", "former"]
 
     def test_of_former_code_name_the_plugin(self, base: Any, published: Path) -> None:
         init = base.project.plugins / "toy" / "__init__.py"
