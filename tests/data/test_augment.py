@@ -177,6 +177,7 @@ def test_nothing_is_read_back_from_the_device(channels: int) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_cuda_gives_the_same_without_waiting(photos: Photos) -> None:
     images = photos(512, 3, 32, 32)
     decisions = decided(images, EVERYTHING, seeded(0))
