@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,7 @@ from labctl.registry.card import (
     DataSpec,
     LearnerCard,
     LossTerm,
+    MeasurementCard,
     OptimizerCard,
     ScheduleCard,
 )
@@ -23,6 +24,7 @@ from labctl.registry.config import Config
 if TYPE_CHECKING:
     import torch
 
+    from labctl.measure.measurement import MeasureContext
     from labctl.project import Project
     from labctl.recipe.recipe import Recipe
     from labctl.registry.registry import Registry
@@ -60,6 +62,18 @@ class CrossEntropyConfig(Config):
     weight: float = Field(default=1.0, gt=0)
 
 
+class RobustnessConfig(Config):
+    """Whose corrupted images, and how many."""
+
+    source: Literal["generated", "official"] = "generated"
+    """`generated`: labctl makes them of the test set, the same ones for every model. `official`:
+    the published files, from CIFAR-10-C/ or CIFAR-100-C/ in one of the data folders."""
+    seed: int = 0
+    """Of what is drawn for generated images; it has nothing to do with the run's."""
+    images: int | None = Field(default=None, ge=1)
+    """Of each corruption at each severity, from the beginning of the test set; null for all."""
+
+
 def _adamw(config: AdamWConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     from labctl.train import optimizer
 
@@ -82,6 +96,12 @@ def _cross_entropy(config: CrossEntropyConfig, spec: DataSpec) -> Term:
     from labctl.train import losses
 
     return losses.cross_entropy(config, spec)
+
+
+def _robustness(config: RobustnessConfig, context: MeasureContext) -> dict[str, float]:
+    from labctl.measure import robustness
+
+    return robustness.robustness(config, context)
 
 
 def _executed_flops(recipe: Recipe, project: Project, registry: Registry) -> float:
@@ -153,9 +173,18 @@ _TRAINING: tuple[Card, ...] = (
     ),
 )
 
+_MEASUREMENTS: tuple[Card, ...] = (
+    MeasurementCard(
+        name="robustness",
+        summary="accuracy on a test set corrupted in 15 ways at 5 severities: CIFAR-10-C",
+        config=RobustnessConfig,
+        run=_robustness,
+    ),
+)
+
 _SCHEDULES: tuple[Card, ...] = tuple(
     ScheduleCard(name=name, summary=(kind.__doc__ or "").splitlines()[0], config=kind)
     for name, kind in schedule.KINDS.items()
 )
 
-cards = (*_DATA, *_TRAINING, *_SCHEDULES)
+cards = (*_DATA, *_TRAINING, *_MEASUREMENTS, *_SCHEDULES)

@@ -16,6 +16,7 @@ from labctl.project import Project
 from . import (
     benching,
     comparing,
+    evaluating,
     exporting,
     inspecting,
     making,
@@ -37,6 +38,7 @@ app = typer.Typer(
 for part in (
     running,
     sweeping,
+    evaluating,
     benching,
     verifying,
     inspecting,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from labctl.data.batches import Batches
-from labctl.registry.card import DataSpec
+from labctl.registry.card import DataSpec, Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +28,5 @@ class MeasureContext:
     device: torch.device
     folder: Path
     seed: int
+    places: Places = field(default_factory=lambda: Places(()))
+    """Where files of data are looked for."""

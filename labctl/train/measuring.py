@@ -51,6 +51,7 @@ def take_measurements(
             device=board.device,
             folder=folder,
             seed=plan.work.seed,
+            places=assembly.places,
         )
         values: dict[str, float] = measurement.card.run(measurement.config, context)
         named = {f"{part.name}/{name}": value for name, value in values.items()}

@@ -1,0 +1,162 @@
+"""The verb that tries finished runs on other images than they were tested on: eval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .carrying import Jobs, NoTrack, conclude, interruptible
+from .session import AsJson, RunNames, open_project, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from labctl.measure.corrupted import Corrupted
+    from labctl.project import Project
+    from labctl.store.run import Run
+
+WORST = 5
+PLACE = "measurements/robustness"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to `app`."""
+    app.command("eval", rich_help_panel="Train")(evaluate)
+
+
+def evaluate(
+    names: RunNames,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            "--suite",
+            metavar="DATA-c",
+            help="Refuse runs of other data than cifar10-c, cifar100-c, ... corrupts.",
+        ),
+    ] = None,
+    official: Annotated[
+        bool,
+        typer.Option(
+            "--official", help="The published files, not the images that labctl generates."
+        ),
+    ] = False,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            "--images", min=1, help="Of each corruption at each severity; all if not given."
+        ),
+    ] = None,
+    jobs: Jobs = None,
+    no_track: NoTrack = False,
+    as_json: AsJson = False,
+) -> None:
+    """Test finished runs on corrupted images: 15 corruptions at 5 severities, as CIFAR-10-C.
+
+    `labctl eval dl_baseline dl_full --suite cifar10-c`. One run shows every cell; of several, each
+    is compared with the first. What was evaluated before is not evaluated again.
+    """
+    from rich.console import Console
+
+    from labctl.execute.later import jobs as jobs_of
+    from labctl.measure.corrupted import read_corrupted
+    from labctl.store.run import find_runs, run_of
+    from labctl.verbs.carrying import How, carry_out
+    from labctl.verbs.outcomes import Outcomes
+
+    project, registry = open_project()
+    runs = [run for name in names for run in find_runs(project, name)]
+    _check(project, suite, runs, official=official)
+    asked = [f"source={'official' if official else 'generated'}"]
+    asked += [] if images is None else [f"images={images}"]
+    work = jobs_of(project, runs, {"robustness": asked})
+    console = Console(stderr=as_json, emoji=False)
+    how = How(jobs, "off", yes=True, track=not no_track, console=console)
+    with interruptible(console):
+        outcomes = Outcomes(tuple(carry_out(project, registry, work, how)))
+    conclude(console, outcomes, as_json=False)
+    found = {
+        job.plan.name: read_corrupted(run_of(project, job.plan).folder / PLACE) for job in work
+    }
+    if as_json:
+        return print_json({name: of.plain() for name, of in found.items()})
+    console.print(*_shown(found), sep="\n")
+
+
+def _check(project: Project, suite: str | None, runs: Sequence[Run], *, official: bool) -> None:
+    """Raises:
+    UsageError: a run is of other data than the suite.
+    EnvironmentProblem: published files are asked for and are not there.
+    """
+    from labctl.data.corruptions.names import files_missing
+    from labctl.errors import UsageError
+    from labctl.registry.card import Places
+
+    for data in dict.fromkeys(run.plan.work.data.name for run in runs):
+        if suite is not None and suite != f"{data}-c":
+            of = next(run.plan.name for run in runs if run.plan.work.data.name == data)
+            raise UsageError(
+                f"suite {suite!r} does not corrupt {data}, which {of} was trained on",
+                hint=f"--suite {data}-c, or leave it out",
+            )
+        if official and (problem := files_missing(data, Places(project.data_roots))) is not None:
+            raise problem
+
+
+def _shown(found: dict[str, Corrupted]) -> list[Table | str]:
+    first = next(iter(found.values()))
+    table = _grid(first) if len(found) == 1 else _rows(found)
+    if first.source == "official":
+        return [table]
+    return [table, "frost: needles of ice that labctl draws, not the published photographs"]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+def _worst(of: Corrupted) -> str:
+    cells = of.worst(WORST)
+    return ", ".join(f"{name} {severity}: {_percent(value)}" for name, severity, value in cells)
+
+
+def _grid(of: Corrupted) -> Table:
+    """Every cell of one run."""
+    from rich.table import Table
+
+    table = Table(
+        title=f"{of.suite}: accuracy (%) on {of.images:,} images a cell",
+        caption=f"clean {_percent(of.clean)}   mCA {_percent(of.mean_accuracy)}   "
+        f"mCE {_percent(of.mean_error)}\nworst five: {_worst(of)}",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("corruption")
+    for severity in range(1, 6):
+        table.add_column(str(severity), justify="right")
+    table.add_column("mean", justify="right")
+    for name, cells in of.accuracy.items():
+        mean = sum(cells) / len(cells)
+        table.add_row(name, *(_percent(cell) for cell in (*cells, mean)))
+    return table
+
+
+def _rows(found: dict[str, Corrupted]) -> Table:
+    """A row per run, each compared with the first."""
+    from rich.table import Table
+
+    first = next(iter(found.values()))
+    table = Table(
+        title=f"{first.suite}: accuracy (%) on {first.images:,} images a cell",
+        caption="mCA: mean over 15 corruptions at 5 severities; mCE: 100 less that\n"
+        "relative CE: clean less mCA, over that of the first row",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for heading in ("run", "clean", "mCA", "mCE", "relative CE", "worst five"):
+        table.add_column(heading, justify="left" if heading in ("run", "worst five") else "right")
+    for name, of in found.items():
+        numbers = (of.clean, of.mean_accuracy, of.mean_error)
+        table.add_row(name, *map(_percent, numbers), f"{of.relative_error(first):.3f}", _worst(of))
+    return table

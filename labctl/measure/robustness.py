@@ -1,0 +1,120 @@
+"""Measurement: accuracy on a test set corrupted in fifteen ways at five severities."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from labctl.data.batches import Batches
+from labctl.data.corruptions.catalogue import CORRUPTIONS
+from labctl.data.corruptions.corruption import SEVERITIES
+from labctl.data.corruptions.suite import VERSION, checksum, generated, published
+from labctl.data.examples import Images
+from labctl.errors import LabctlError
+from labctl.registry.card import DataSpec
+
+from .corrupted import FILE, Corrupted
+from .measurement import MeasureContext
+
+BATCH = 1000
+
+
+@torch.no_grad()
+def robustness(config: Any, context: MeasureContext) -> dict[str, float]:
+    """Accuracy on each of 75 corrupted copies of the test set.
+
+    Writes `robustness.json`, with the checksum of the images of each, and `robustness.png`.
+
+    Returns:
+        `<source>/acc`, the mean over all; `<source>/clean/acc`; `<source>/drop`, their difference;
+        `<source>/s<k>/acc` of each severity, `<source>/<corruption>/acc` and
+        `<source>/<corruption>/s<k>/acc`. `<source>` is `generated` or `official`.
+
+    Raises:
+        LabctlError: the data are no square images of one or three channels, or are no images.
+        EnvironmentProblem: published files are asked for and are not there.
+    """
+    batches, spec = context.splits["test"], context.spec
+    _check(spec)
+    of_data = config.source == "official"
+    index = torch.arange(min(len(batches), config.images or len(batches)), device=context.device)
+    pixels, labels = batches.examples.take(index)
+    if of_data:
+        whole = torch.arange(len(batches), device=context.device)
+        images = published(spec.name, batches.examples.take(whole)[1], context.places)
+    else:
+        images = generated(pixels, config.seed)
+    accuracy, checksums = {}, {}
+    for corruption in CORRUPTIONS:
+        cells = []
+        for severity in range(1, SEVERITIES + 1):
+            corrupted = images(corruption, severity)[: len(index)].to(context.device)
+            cells.append((_accuracy(context, corrupted, labels), checksum(corrupted)))
+        accuracy[corruption.name] = tuple(value for value, _ in cells)
+        checksums[corruption.name] = tuple(digest for _, digest in cells)
+    found = Corrupted(
+        data=spec.name,
+        source=config.source,
+        version=None if of_data else VERSION,
+        seed=None if of_data else config.seed,
+        images=len(index),
+        clean=_accuracy(context, pixels, labels),
+        accuracy=accuracy,
+        checksums=checksums,
+    )
+    text = found.model_dump_json(indent=1)
+    (context.folder / FILE).write_text(text, encoding="utf-8")
+    _draw(found, context)
+    return found.numbers()
+
+
+def _check(spec: DataSpec) -> None:
+    if spec.inputs != "image":
+        raise LabctlError(
+            f"robustness corrupts images, and {spec.name} holds {spec.inputs}",
+            hint="measure: {robustness: null}",
+        )
+    channels, height, width = spec.shape
+    if height != width or channels not in (1, 3):
+        raise LabctlError(
+            f"robustness corrupts square images of 1 or 3 channels, and {spec.name} has "
+            f"{channels} of {height}x{width} pixels",
+            hint="measure: {robustness: null}",
+        )
+
+
+def _accuracy(context: MeasureContext, pixels: Tensor, labels: Tensor) -> float:
+    batches = Batches(Images(pixels, labels), context.spec, context.device)
+    dtype = next(context.model.parameters()).dtype
+    right = 0
+    for batch in batches.in_order(BATCH):
+        batch = replace(batch, inputs=batch.inputs.to(dtype))
+        output = context.model(batch.inputs, context.knobs)
+        logits = output if isinstance(output, Tensor) else output.logits
+        right += int((logits.argmax(-1) == batch.targets).sum())
+    return right / len(labels)
+
+
+def _draw(found: Corrupted, context: MeasureContext) -> None:
+    """A cell for each corruption and severity, with its accuracy."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 5.6), layout="compressed")
+    axis = figure.subplots()
+    values = [[100 * value for value in cells] for cells in found.accuracy.values()]
+    axis.imshow(values, vmin=0, vmax=100, cmap="viridis", aspect="auto")
+    for row, cells in enumerate(values):
+        for column, value in enumerate(cells):
+            ink = "black" if value > 60 else "white"
+            axis.text(column, row, f"{value:.1f}", ha="center", va="center", color=ink, fontsize=8)
+    axis.set_xticks(range(SEVERITIES), [str(n) for n in range(1, SEVERITIES + 1)])
+    axis.set_yticks(range(len(values)), [name.replace("_", " ") for name in found.accuracy])
+    axis.set_xlabel("severity")
+    axis.set_title(
+        f"{found.suite}: {100 * found.mean_accuracy:.2f} %, clean {100 * found.clean:.2f} %",
+        fontsize=10,
+    )
+    figure.savefig(context.folder / "robustness.png", dpi=120)
