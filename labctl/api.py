@@ -32,6 +32,7 @@ from labctl.registry.config import Config
 if TYPE_CHECKING:
     from labctl.data.batches import Batches
     from labctl.data.examples import Batch, Examples, Images, Windows
+    from labctl.measure.flops import count
     from labctl.measure.measurement import MeasureContext
     from labctl.train.learner import (
         Backprop,
@@ -60,6 +61,7 @@ _LAZY = {
     "Metrics": "labctl.train.learner",
     "Objective": "labctl.train.learner",
     "Output": "labctl.train.learner",
+    "count": "labctl.measure.flops",
     "forward": "labctl.train.learner",
 }
 
@@ -96,6 +98,7 @@ __all__ = [
     "ScheduleCard",
     "Time",
     "Windows",
+    "count",
     "forward",
 ]
 

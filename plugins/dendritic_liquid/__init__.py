@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labctl.api import Architecture, DataSpec, LossTerm
+from labctl.api import Architecture, DataSpec, LossTerm, MeasurementCard
 
 from .config import DendriticLiquidConfig, TokenBudgetConfig, fault, knobs
 from .cost import realised
+from .measure_config import ImportanceMapsConfig, InferenceCostConfig, TokenFlowConfig
 
 if TYPE_CHECKING:
+    from labctl.api import MeasureContext
+
     from .budget import TokenBudget
     from .model import DendriticLiquidViT
 
@@ -25,6 +28,24 @@ def _token_budget(config: TokenBudgetConfig, spec: DataSpec) -> TokenBudget:
     from .budget import TokenBudget
 
     return TokenBudget(config)
+
+
+def _token_flow(config: TokenFlowConfig, context: MeasureContext) -> dict[str, float]:
+    from .flow import token_flow
+
+    return token_flow(config, context)
+
+
+def _importance_maps(config: ImportanceMapsConfig, context: MeasureContext) -> dict[str, float]:
+    from .maps import importance_maps
+
+    return importance_maps(config, context)
+
+
+def _inference_cost(config: InferenceCostConfig, context: MeasureContext) -> dict[str, float]:
+    from .inference import inference_cost
+
+    return inference_cost(config, context)
 
 
 cards = (
@@ -43,5 +64,26 @@ cards = (
         config=TokenBudgetConfig,
         build=_token_budget,
         takes_mixtures=True,
+    ),
+    MeasurementCard(
+        name="token_flow",
+        summary="patches left out, gates and winning branches, block by block: figure and arrays",
+        config=TokenFlowConfig,
+        run=_token_flow,
+        only_for=("dendritic_liquid_vit",),
+    ),
+    MeasurementCard(
+        name="importance_maps",
+        summary="importance of patches and attention of CLS over images: figure and arrays",
+        config=ImportanceMapsConfig,
+        run=_importance_maps,
+        only_for=("dendritic_liquid_vit",),
+    ),
+    MeasurementCard(
+        name="inference_cost",
+        summary="what is executed per image and images a second, beside the plain transformer",
+        config=InferenceCostConfig,
+        run=_inference_cost,
+        only_for=("dendritic_liquid_vit",),
     ),
 )

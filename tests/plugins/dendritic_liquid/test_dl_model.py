@@ -199,3 +199,37 @@ def test_knobs_are_there_where_something_is_masked(
     assert knobs(dl_config(), cifar10) == ()
     names = [knob.name for knob in knobs(dl_config(**FULL), cifar10)]
     assert names == ["temperature", "mask", "hardness"]
+
+
+@pytest.mark.parametrize(
+    ("options", "macs", "of_plain"),
+    [
+        ({}, 320_476_672, 1),
+        ({"dendrites": {}}, 333_059_584, 1.039),  # the document has 0.98
+        ({"liquid": {}}, 340_444_672, 1.062),  # 0.99
+        ({"sparse": {}}, 199_189_504, 0.622),  # 0.65
+        (FULL, 212_419_072, 0.663),  # 0.62
+        ({**FULL, "sparse": {"keep": (0.8, 0.8, 0.5, 0.5, 0.4, 0.4)}}, 203_286_016, 0.634),
+    ],
+)
+def test_costs_are_those_of_the_readme(
+    dl: Any, dl_config: Any, cifar10: DataSpec, options: Any, macs: int, of_plain: float
+) -> None:
+    config, hard = dl_config(**options), {"mask": "hard"}
+    assert dl("cost").forward_macs(config, cifar10, hard) == macs
+    assert dl("cost").realised(config, cifar10, hard)["mac_ratio"] == pytest.approx(
+        of_plain, abs=5e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ({"embed_dim": 192, "num_heads": 6}, 2_690_122),
+        ({"embed_dim": 384, "num_heads": 12, "depth": 8}, 14_235_274),
+    ],
+)
+def test_the_other_sizes(
+    dl_card: Any, dl_config: Any, cifar10: DataSpec, options: Any, count: int
+) -> None:
+    assert parameters(built(dl_card, dl_config(**options), cifar10)) == count

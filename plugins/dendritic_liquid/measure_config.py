@@ -1,0 +1,44 @@
+"""What a recipe can say about the measurements."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from labctl.api import Config
+
+Batch = Annotated[int, Field(ge=1)]
+
+
+class TokenFlowConfig(Config):
+    """Which images are followed through the blocks."""
+
+    split: str = "test"
+    """Name of the split."""
+    images: int = Field(default=2000, ge=1)
+    """How many, from its beginning."""
+
+
+class ImportanceMapsConfig(Config):
+    """Which images are drawn."""
+
+    split: str = "test"
+    """Name of the split."""
+    images: int = Field(default=64, ge=1)
+    """How many, from its beginning; the arrays hold all of them."""
+    shown: int = Field(default=8, ge=1)
+    """How many of these the figure shows."""
+
+
+class InferenceCostConfig(Config):
+    """What is counted and timed."""
+
+    split: str = "test"
+    """Name of the split."""
+    images: int = Field(default=2000, ge=1)
+    """Over how many, from its beginning, the tokens that are left are averaged."""
+    batches: tuple[Batch, ...] = Field(default=(1, 128, 1024), min_length=1)
+    """Images at once, each timed."""
+    seconds: float = Field(default=1.0, gt=0)
+    """For which each model is timed at each number, at least."""

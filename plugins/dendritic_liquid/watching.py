@@ -1,0 +1,88 @@
+"""Looking at a model while it computes: tokens that are left, gates, branches that win."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from labctl.api import Batch, LabctlError, MeasureContext
+
+from .block import Block
+from .dendrites import DendriticGating
+from .liquid import LiquidGate
+from .model import DendriticLiquidViT, Seen
+
+BATCH = 500
+
+
+class Look:
+    """What each block did with one batch."""
+
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
+        self.gates: list[Tensor] = []
+        """Of each block with a gate: float32 (B, 1 + m), 1 - gamma, mean over channels."""
+        self.wins: list[Tensor] = []
+        """Of each block with dendrites: int64 (B, n), the branch that is strongest."""
+
+    def of_gate(self, module: LiquidGate, given: tuple[Tensor, Tensor]) -> None:
+        self.gates.append(1 - module.gate(*given)[0].float().mean(-1))
+
+    def of_dendrites(self, module: DendriticGating, given: tuple[Tensor]) -> None:
+        self.wins.append(module.drive(given[0]).argmax(-1))
+
+
+def opened(context: MeasureContext) -> DendriticLiquidViT:
+    """The model of a measurement."""
+    assert isinstance(context.model, DendriticLiquidViT), "the cards say only_for this one"
+    return context.model
+
+
+def batches(context: MeasureContext, split: str, images: int) -> Iterator[Batch]:
+    """The first images of a split, in the model's precision.
+
+    Raises:
+        LabctlError: there is no such split.
+    """
+    if split not in context.splits:
+        known = ", ".join(sorted(context.splits))
+        raise LabctlError(f"there is no split {split!r}", hint=f"there are: {known}")
+    left, dtype = images, opened(context).positions.dtype
+    for batch in context.splits[split].in_order(BATCH):
+        if left <= 0:
+            return
+        yield replace(
+            batch,
+            inputs=batch.inputs[:left].to(dtype),
+            targets=batch.targets[:left],
+            index=batch.index[:left],
+        )
+        left -= BATCH
+
+
+@torch.no_grad()
+def look(model: DendriticLiquidViT, inputs: Tensor, knobs: Any) -> Look:
+    """What the model does with images (B, C, H, W), all patches computed in their places."""
+    found = Look()
+    with _hooked(model, found):
+        model.run(inputs, knobs, found.seen.append)
+    return found
+
+
+@contextmanager
+def _hooked(model: DendriticLiquidViT, found: Look) -> Iterator[None]:
+    with ExitStack() as stack:
+        for block in cast("list[Block]", list(model.blocks)):
+            for module, note in (
+                (block.liquid, found.of_gate),
+                (block.dendrites, found.of_dendrites),
+            ):
+                if module is not None:
+                    hook = cast("Any", module).register_forward_pre_hook(note)
+                    stack.callback(hook.remove)
+        yield

@@ -1,0 +1,201 @@
+"""What the three measurements write and return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from labctl.api import Batches, DataSpec, Images, LabctlError, MeasureContext
+from labctl.measure.compatibility import fvcore_macs
+
+PARTS: dict[str, Any] = {"dendrites": {"hidden": 4}, "liquid": {"hidden": 5}}
+KEEP = (0.8, 0.5, 0.4)
+
+
+@pytest.fixture
+def context(
+    dl_card: Callable[[str], Any], small: Any, stands: Any, small_images: DataSpec, tmp_path: Path
+) -> Callable[..., MeasureContext]:
+    """A model whose weights are large enough for patches to differ, and forty images."""
+    spec = replace(small_images, mean=(0.5,), std=(0.25,))
+
+    def make(mask: str = "hard", **parts: Any) -> MeasureContext:
+        torch.manual_seed(0)
+        model = dl_card("dendritic_liquid_vit").build(small(**parts), spec).eval()
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.add_(torch.randn_like(parameter), alpha=0.3)
+                if name.endswith("dendrites.bias"):
+                    parameter.fill_(-0.1)
+        draws = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, (40, 1, 8, 8), generator=draws, dtype=torch.uint8)
+        cpu = torch.device("cpu")
+        splits = {"test": Batches(Images(pixels, torch.arange(40) % 5), spec, cpu)}
+        knobs = stands(mask)
+        return MeasureContext(model, model.config, spec, splits, knobs, cpu, tmp_path, seed=0)
+
+    return make
+
+
+def measured(dl_card: Any, name: str, context: MeasureContext, **fields: Any) -> dict[str, float]:
+    card = dl_card(name)
+    assert card.only_for == ("dendritic_liquid_vit",)
+    numbers: dict[str, float] = card.run(card.config(**fields), context)
+    return numbers
+
+
+def opened(context: MeasureContext) -> Any:
+    return context.model
+
+
+def inputs_of(context: MeasureContext, count: int) -> torch.Tensor:
+    return context.splits["test"].at(torch.arange(count)).inputs
+
+
+@pytest.mark.parametrize("execution", ["topk", "mask"])
+def test_flow_counts_the_patches_that_blocks_attend_to(
+    dl_card: Any, context: Callable[..., MeasureContext], execution: str
+) -> None:
+    given = context(**PARTS, sparse={"keep": KEEP, "execution": execution})
+    seen: list[Any] = []
+    with torch.no_grad():
+        opened(given).run(inputs_of(given, 30), given.knobs, seen.append)
+    numbers = measured(dl_card, "token_flow", given, images=30)
+    shares = [float(block.kept.sum()) / (30 * 16) for block in seen]
+    assert [numbers[f"pruned_block{place}"] for place in (1, 2, 3)] == pytest.approx(
+        [100 * (1 - share) for share in shares]
+    )
+    if execution == "topk":
+        assert shares == pytest.approx([13 / 16, 8 / 16, 7 / 16])
+    assert numbers["pruned_early"] == numbers["pruned_block1"]
+    assert numbers["pruned_late"] == numbers["pruned_block3"]
+    assert (given.folder / "token_flow.png").read_bytes().startswith(b"\x89PNG")
+    with np.load(given.folder / "token_flow.npz") as arrays:
+        assert set(arrays) == {"pruned", "gate", "wins"}
+        assert arrays["wins"].sum(1) == pytest.approx([1, 1, 1])
+
+
+def test_flow_tells_open_gates_and_dead_branches(
+    dl_card: Any, context: Callable[..., MeasureContext]
+) -> None:
+    given = context(**PARTS)
+    with torch.no_grad():
+        for place, block in enumerate(opened(given).blocks):
+            block.liquid.heads.weight.zero_()
+            block.liquid.heads.bias[:16] = (-20.0, 0.0, 20.0)[place]  # f: gamma = sigmoid(-f t)
+            block.liquid.tau.fill_(5.0)
+            block.dendrites.weight.zero_()
+            block.dendrites.bias.copy_(torch.tensor([0.0, 1.0, 0.5, 0.0]))
+    numbers = measured(dl_card, "token_flow", given)
+    gates = [numbers[f"gate_block{place}"] for place in (1, 2, 3)]
+    assert gates == pytest.approx([0, 0.5, 1], abs=1e-6)
+    assert numbers["branch_block2"] == 1 and numbers["dead_branches"] == 9
+    assert numbers["pruned_block1"] == 0
+    plain = measured(dl_card, "token_flow", context())
+    assert set(plain) == {
+        f"pruned_{name}" for name in ("block1", "block2", "block3", "early", "middle", "late")
+    }
+
+
+def test_gates_are_of_the_tokens_that_are_left(
+    dl_card: Any, context: Callable[..., MeasureContext]
+) -> None:
+    """Gathered or masked, where the first block keeps the same patches."""
+    found = []
+    for execution in ("packed", "topk"):
+        given = context(**PARTS, sparse={"keep": KEEP, "execution": execution})
+        seen: list[Any] = []
+        if execution == "packed":
+            with torch.no_grad():
+                opened(given).run(inputs_of(given, 1), given.knobs, seen.append)
+            share = int(seen[0].kept.sum()) / 16
+            kept = (share, min(share, 0.1), 0.1)
+        else:
+            given = context(**PARTS, sparse={"keep": kept, "execution": execution})
+        found.append(measured(dl_card, "token_flow", given, images=1)["gate_block1"])
+    assert found[0] == pytest.approx(found[1], rel=1e-5) and share < 1
+
+
+@pytest.mark.parametrize("execution", ["topk", "mask"])
+def test_maps_hold_importance_and_attention(
+    dl_card: Any, context: Callable[..., MeasureContext], execution: str
+) -> None:
+    given = context(**PARTS, sparse={"keep": KEEP, "execution": execution})
+    seen: list[Any] = []
+    with torch.no_grad():
+        opened(given).run(inputs_of(given, 6), given.knobs, seen.append)
+    numbers = measured(dl_card, "importance_maps", given, images=6, shown=2)
+    with np.load(given.folder / "importance_maps.npz") as arrays:
+        assert arrays["index"].tolist() == list(range(6))
+        first = arrays["importance_block1"].reshape(6, 16)
+        np.testing.assert_allclose(first, seen[0].scores.numpy(), rtol=1e-6)
+        assert numbers["importance_spread_block1"] == pytest.approx(first.std(1).mean(), rel=1e-5)
+        kept = arrays["kept_block2"].reshape(6, 16)
+        attention = arrays["attention_block2"].reshape(6, 16)
+        assert (attention[~kept] == 0).all() and (attention[kept] > 0).all()
+        assert (attention.sum(1) < 1).all()
+        if execution == "topk":
+            gone = ~arrays["kept_block1"].reshape(6, 16)
+            assert np.isnan(arrays["importance_block2"].reshape(6, 16)[gone]).all()
+        for image in range(6):  # by the keys that CLS has, one image and head after the other
+            heads = []
+            for head in range(2):
+                queries, keys = (part[image, head] for part in (seen[1].queries, seen[1].keys))
+                there = torch.ones(len(keys), dtype=torch.bool)
+                if execution == "mask":
+                    there = torch.cat([there[:1], seen[1].kept[image]])
+                heads.append((keys[there] @ queries[0] / 8**0.5).softmax(0)[1:])
+            expected = torch.stack(heads).mean(0).numpy()
+            np.testing.assert_allclose(attention[image, kept[image]], expected, rtol=1e-4)
+    assert (given.folder / "importance_maps.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_cost_counts_what_is_executed_and_its_ratios_agree(
+    dl: Any, dl_card: Any, context: Callable[..., MeasureContext]
+) -> None:
+    given = context(**PARTS, sparse={"keep": KEEP})
+    model, cost = opened(given), dl("cost")
+    numbers = measured(dl_card, "inference_cost", given, images=10, batches=(1, 8), seconds=0.01)
+    macs = cost.forward_macs(model.config, given.spec, {"mask": "hard"})
+    plain = cost.forward_macs(context().model_config, given.spec, {})
+    assert numbers["macs"] == macs and numbers["mac_ratio"] == pytest.approx(macs / plain)
+    for size in (1, 8):
+        own, other = numbers[f"b{size}/per_second"], numbers[f"b{size}/plain_per_second"]
+        assert numbers[f"b{size}/speedup"] == pytest.approx(own / other)
+        eta = (1 - other / own) / (1 - macs / plain)
+        assert numbers[f"b{size}/eta"] == pytest.approx(eta)
+    assert numbers["latency_ms"] == pytest.approx(1e3 / numbers["b1/per_second"])
+
+
+def test_cost_of_the_plain_transformer_is_fvcores(
+    dl_card: Any, context: Callable[..., MeasureContext]
+) -> None:
+    given = context()
+    numbers = measured(dl_card, "inference_cost", given, images=2, batches=(4,), seconds=0.01)
+    assert numbers["fvcore"] == fvcore_macs(opened(given), inputs_of(given, 1), {}).total
+    assert numbers["mac_ratio"] == numbers["fvcore_ratio"] == 1
+    assert "b4/eta" not in numbers and "latency_ms" not in numbers
+
+
+def test_packed_costs_what_its_images_have_left(
+    dl_card: Any, context: Callable[..., MeasureContext]
+) -> None:
+    given = context(dendrites={"hidden": 4}, sparse={"keep": KEEP, "execution": "packed"})
+    hard = measured(dl_card, "inference_cost", given, images=20, batches=(4,), seconds=0.01)
+    soft = context("soft", dendrites={"hidden": 4}, sparse={"keep": KEEP, "execution": "packed"})
+    all_there = measured(dl_card, "inference_cost", soft, images=20, batches=(4,), seconds=0.01)
+    assert hard["mac_ratio"] < 1 < all_there["mac_ratio"]
+
+
+def test_a_split_that_is_not_there_is_said(
+    dl_card: Any, context: Callable[..., MeasureContext]
+) -> None:
+    for name in ("token_flow", "importance_maps", "inference_cost"):
+        with pytest.raises(LabctlError, match="there is no split 'val'"):
+            measured(dl_card, name, context(), split="val")
