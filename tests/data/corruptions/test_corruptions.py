@@ -153,7 +153,7 @@ def test_grey_images_and_small_ones_are_corrupted_as_well() -> None:
 
 def test_an_image_is_the_same_among_others(photographs: Tensor) -> None:
     """Of fewer images, the first are the same, and of another seed they are not."""
-    many = photographs.repeat(200, 1, 1, 1)
+    many = photographs[:, :1, 12:20, 12:20].repeat(200, 1, 1, 1)
     for name in ("shot_noise", "fog", "motion_blur"):
         corruption = BY_NAME[name]
         whole, part = generated(many)(corruption, 3), generated(many[:501])(corruption, 3)
