@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from labctl.data.examples import Images
 from labctl.errors import UsageError
-from labctl.execute.worker import device_facts
+from labctl.execute.hardware import device_facts
 from labctl.plans.derive import plans
 from labctl.plans.plan import Plan
 from labctl.project import Project

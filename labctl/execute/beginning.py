@@ -23,7 +23,8 @@ from labctl.store.status import Status
 from labctl.train.assembly import Assembly, chosen
 from labctl.train.numerics import device_of
 
-from .worker import Attempt, Bench, Stop
+from .attempt import Attempt, Bench
+from .stop import Stop
 
 
 def begin(run: Run, roots: tuple[Path, ...], steps: int, device: str) -> dict[str, Any]:

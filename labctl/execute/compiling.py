@@ -20,8 +20,9 @@ import torch
 from labctl.registry.registry import Registry
 from labctl.store.run import Run
 
+from .attempt import Bench
+from .stop import Stop
 from .stretch import stretch
-from .worker import Bench, Stop
 
 NICENESS = 10
 

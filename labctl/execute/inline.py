@@ -12,9 +12,10 @@ from labctl.store.run import run_of
 from .device import require_device
 from .job import Job, Outcome, Together, outcome_of
 from .provenance import Provenance
+from .rounds import work
 from .signals import Heard, Interrupted
+from .stop import Stop
 from .width import width_of
-from .worker import Stop, work
 
 
 def carry_out_inline(

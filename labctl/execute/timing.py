@@ -33,7 +33,9 @@ from labctl.train.numerics import Arithmetic
 from labctl.train.supply import Supply
 from labctl.train.training import Training
 
-from .worker import Attempt, Bench, Stop, device_facts
+from .attempt import Attempt, Bench
+from .hardware import device_facts
+from .stop import Stop
 
 WINDOWS = 5
 """Stretches of steps that are timed one by one."""

@@ -12,9 +12,10 @@ import pytest
 from labctl.data.decisions import Decisions
 from labctl.errors import EnvironmentProblem, RunError, UsageError
 from labctl.execute import timing
+from labctl.execute.attempt import Bench
 from labctl.execute.benching import Asked, Benching, case_of, places, seeds_of, usable
+from labctl.execute.stop import Stop
 from labctl.execute.timing import Timing
-from labctl.execute.worker import Bench, Stop
 from labctl.measure.speed import Shares
 from labctl.plans.derive import plans
 from labctl.project import Project

@@ -11,7 +11,8 @@ import pytest
 
 from labctl.execute.crew import Crew
 from labctl.execute.provenance import Provenance
-from labctl.execute.worker import Stop, work
+from labctl.execute.rounds import work
+from labctl.execute.stop import Stop
 from labctl.store.run import Run
 
 

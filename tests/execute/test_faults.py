@@ -12,7 +12,8 @@ import pytest
 
 from labctl.errors import EnvironmentProblem
 from labctl.execute.inline import carry_out_inline
-from labctl.execute.worker import Stop, work
+from labctl.execute.rounds import work
+from labctl.execute.stop import Stop
 from labctl.registry.registry import Registry
 from labctl.store.journal import segments
 from labctl.store.run import Run

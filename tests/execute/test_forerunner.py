@@ -13,7 +13,8 @@ import torch
 
 from labctl.execute import forerunner as forerunners
 from labctl.execute.forerunner import Forerunner
-from labctl.execute.worker import Stop, work
+from labctl.execute.rounds import work
+from labctl.execute.stop import Stop
 from labctl.store.run import Run
 
 

@@ -15,13 +15,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from labctl.execute import worker as workers
+from labctl.execute import attempt as attempts
 from labctl.execute.display import Lines
 from labctl.execute.inline import carry_out_inline
 from labctl.execute.provenance import Provenance
+from labctl.execute.rounds import work
+from labctl.execute.stop import Stop
 from labctl.execute.supervisor import Options, Supervisor
 from labctl.execute.width import Fixed
-from labctl.execute.worker import Stop, work
 from labctl.registry.card import Places
 from labctl.reports.result import result_of
 from labctl.store.atomic import write_json
@@ -102,7 +103,7 @@ def test_one_that_finds_no_memory_beside_the_others_waits_for_them(
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory")
             super().__init__(run, *rest)
 
-    monkeypatch.setattr(workers, "Training", Greedy)
+    monkeypatch.setattr(attempts, "Training", Greedy)
     runs = prepared(lab, "seeds=4", *SHORT)
     work(runs, (), Stop())
     assert [run.status for run in runs] == [Status.DONE] * 4
@@ -117,7 +118,7 @@ def test_one_that_finds_no_memory_alone_has_failed(
     def greedy(*arguments: Any) -> Training:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(workers, "Training", greedy)
+    monkeypatch.setattr(attempts, "Training", greedy)
     (run,) = prepared(make_lab("lab"), "seeds=[1]")
     work([run], (), Stop())
     assert run.status is Status.FAILED
@@ -138,7 +139,7 @@ def test_one_that_outgrows_the_memory_beside_others_waits_for_them(
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory")
             super().advance(steps)
 
-    monkeypatch.setattr(workers, "Training", Growing)
+    monkeypatch.setattr(attempts, "Training", Growing)
     runs = prepared(make_lab("lab"), "seeds=2", *SHORT)
     work(runs, (), Stop())
     assert squeezed == [5]
@@ -157,7 +158,7 @@ def test_what_has_ended_gives_its_memory_back_before_the_next_begins(
             super().__init__(*arguments)
             models.append(weakref.ref(self.model))
 
-    monkeypatch.setattr(workers, "Training", Noted)
+    monkeypatch.setattr(attempts, "Training", Noted)
     work(prepared(make_lab("lab"), "seeds=3", *SHORT), (), Stop(), width=Fixed(1))
     assert alive == [0, 0, 0]
 
@@ -185,10 +186,10 @@ def test_a_device_that_fails_the_process_leaves_no_run_with_the_blame(
         def advance(self, steps: int) -> None:
             raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(workers, "Training", Faulty)
+    monkeypatch.setattr(attempts, "Training", Faulty)
     lab = make_lab("lab")
     runs = prepared(lab, "seeds=2")
-    with pytest.raises(workers.Poisoned, match="illegal memory access"):
+    with pytest.raises(attempts.Poisoned, match="illegal memory access"):
         work(runs, (), Stop())
     assert [run.end for run in runs] == [None, None]
     (alone,) = prepared(lab, "seeds=[7]")

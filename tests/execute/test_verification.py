@@ -19,9 +19,10 @@ import pytest
 from labctl.errors import UsageError
 from labctl.execute import beginning, verification
 from labctl.execute.provenance import Provenance
+from labctl.execute.rounds import work
+from labctl.execute.stop import Stop
 from labctl.execute.trace import LOSS
 from labctl.execute.verification import EXPECTED, Finding, Verification, Verifier, recorded
-from labctl.execute.worker import Stop, work
 from labctl.plans.plan import leaves
 from labctl.reports.bundle import read_bundle, write_bundle
 from labctl.reports.entry import entries, recorded_of

@@ -11,7 +11,8 @@ import pytest
 from labctl.execute.inline import carry_out_inline
 from labctl.execute.job import Job
 from labctl.execute.provenance import Provenance
-from labctl.execute.worker import Stop, work
+from labctl.execute.rounds import work
+from labctl.execute.stop import Stop
 from labctl.plans.derive import plans
 from labctl.project import Project
 from labctl.recipe.recipe import load

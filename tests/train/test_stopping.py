@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from labctl.execute.worker import Stop, work
+from labctl.execute.rounds import work
+from labctl.execute.stop import Stop
 from labctl.registry.registry import Registry
 from labctl.store.run import Run
 from labctl.store.status import Status
