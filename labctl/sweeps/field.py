@@ -45,6 +45,13 @@ def field_of(recipe: Recipe, name: str) -> str:
     )
 
 
+def one_field(first: str, second: str, path: str) -> UsageError:
+    """Two names of the one field `path`: only what the second says would count."""
+    return UsageError(
+        f"{first!r} and {second!r} are one field, {path}", hint="write it under one of the names"
+    )
+
+
 def ends_in(recipe: Recipe, name: str) -> list[str]:
     """The paths of which `name` is the end."""
     return [path for path in sorted(set(fields(recipe))) if path.endswith(f".{name}")]

@@ -16,7 +16,7 @@ from labctl.store.status import Status
 from .bisection import Trial, next_trials
 from .boundary import Boundary
 from .jobs import Cell, cells
-from .sweep import BoundaryBlock, Sweep
+from .sweep import BoundaryBlock, Sweep, refuse_replaced
 from .values import parse_values, written
 
 RANGE = "--values LOW:HIGH, or `boundary: {low: 1e-4, high: 1}` in the sweep's file"
@@ -26,12 +26,13 @@ def with_range(sweep: Sweep, given: Sequence[str]) -> Sweep:
     """The sweep with the range of its boundary search, that of the command line first.
 
     Raises:
-        UsageError: several fields, no range, or one that cannot be read.
+        UsageError: several fields, an override of theirs, no range, or one that cannot be read.
     """
     if len(sweep.fields) != 1:
         raise UsageError(
             f"a boundary of {', '.join(sweep.fields)}?", hint="search it in one field at a time"
         )
+    refuse_replaced(sweep.fixed, sweep.fields)
     config = sweep.config.boundary
     if given:
         low, high = _ends(given)

@@ -11,7 +11,7 @@ from labctl.plans.key import digest_of
 from labctl.recipe.recipe import Recipe
 from labctl.registry.config import Config
 
-from .field import field_of
+from .field import field_of, one_field
 from .objective import FLOPS, Goal, Objective, requires_validation
 from .pruning import Pruner, as_pruner
 from .space import Choices, Part
@@ -75,8 +75,8 @@ class SearchConfig(Config):
         """The search with whole names of fields: `schedules.beta` for `beta`.
 
         Raises:
-            UsageError: a field that the recipe does not have, or a validation part that it does
-                not carve.
+            UsageError: a field that the recipe does not have or that is there twice, or a
+                validation part that it does not carve.
         """
         metrics = {*(one.metric for one in self.objectives), self.curve[0]}
         has_val = recipe.document.data.val > 0 or "val" in recipe.spec.sizes
@@ -86,7 +86,13 @@ class SearchConfig(Config):
                 f"{recipe.label} carves no validation part, so no run records {wanting[0]}",
                 hint="set data.val in the recipe, for example data.val=5000",
             )
-        space = {field_of(recipe, name): part for name, part in self.space.items()}
+        names: dict[str, str] = {}
+        for name in self.space:
+            path = field_of(recipe, name)
+            if path in names:
+                raise one_field(names[path], name, path)
+            names[path] = name
+        space = {path: self.space[name] for path, name in names.items()}
         return self.model_copy(update={"space": space})
 
     @property

@@ -27,7 +27,7 @@ from labctl.registry.config import Config
 from labctl.registry.registry import Registry
 
 from .bisection import BoundaryConfig
-from .field import ends_in, field_of
+from .field import ends_in, field_of, one_field
 from .search import SearchConfig
 from .values import Value, parse_values, written
 
@@ -163,10 +163,15 @@ def load_sweep(project: Project, registry: Registry, name: str, preset: str | No
     if config is None:
         raise RecipeError(check.in_order)
     recipe = _recipe(project, registry, config, preset, tree)
-    axes = []
+    axes: list[Axis] = []
+    names: dict[str, str] = {}
     for given, values in config.axes.items():
         try:
-            axes.append(Axis(field_of(recipe, given), _values(values, config)))
+            varied = field_of(recipe, given)
+            if varied in names:
+                raise one_field(names[varied], given, varied)
+            names[varied] = given
+            axes.append(Axis(varied, _values(values, config)))
         except UsageError as error:
             check.report(("axes", given), error.message, error.hint)
         except ValueError as error:
@@ -200,9 +205,10 @@ def with_values(sweep: Sweep, recipe: Recipe, given: Sequence[str], is_zip: bool
     `FIELD=VALUES`, of its own fields or of others.
 
     Raises:
-        UsageError: values that cannot be read, or whose field is not clear.
+        UsageError: values that cannot be read, or whose field is not clear, or given twice.
     """
     axes = {axis.field: axis for axis in sweep.axes}
+    texts: dict[str, str] = {}
     for text in given:
         name, equals, values = text.rpartition("=")
         if not equals and len(sweep.axes) != 1:
@@ -212,6 +218,13 @@ def with_values(sweep: Sweep, recipe: Recipe, given: Sequence[str], is_zip: bool
                 hint=f"--values {(sweep.fields or ('FIELD',))[0]}={text}",
             )
         path = field_of(recipe, name) if equals else sweep.fields[0]
+        if path in texts:
+            whole = ",".join(one.rpartition("=")[2] for one in (texts[path], text))
+            raise UsageError(
+                f"--values {texts[path]} and --values {text} are of one field, {path}",
+                hint=f"write them as one list: --values {path}={whole}",
+            )
+        texts[path] = text
         try:
             step = sweep.config.step
             parsed = parse_values(values, None if step is None else Decimal(repr(step)))
@@ -225,9 +238,31 @@ def with_values(sweep: Sweep, recipe: Recipe, given: Sequence[str], is_zip: bool
         raise UsageError(
             f"which values of {empty[0]}?", hint="--values 0.1:0.5:0.1, or --values 1,2,4"
         )
+    refuse_replaced(sweep.fixed, [*axes])
     combine: Literal["grid", "zip"] = "zip" if is_zip else sweep.config.combine
     config = sweep.config.model_copy(update={"combine": combine})
     return replace(sweep, axes=tuple(axes.values()), config=config)
+
+
+def refuse_replaced(overrides: Sequence[str], varied: Sequence[str]) -> None:
+    """Refuse overrides of a field that every point sets itself, and of the seeds.
+
+    Raises:
+        UsageError: one of them would count at no point.
+    """
+    for text in overrides:
+        path = text.partition("=")[0].strip()
+        if path == "seeds":
+            raise UsageError(
+                f"{text}: a sweep has its seeds by an option",
+                hint="--seeds 5 for 0 to 4; --seeds 3,4",
+            )
+        for swept in varied:
+            if f"{path}.".startswith(f"{swept}."):
+                raise UsageError(
+                    f"{text} would count at no point: {swept} is what varies",
+                    hint="leave it out, or vary another field",
+                )
 
 
 def sweep_named(

@@ -24,6 +24,7 @@ from labctl.sweeps.boundary import boundary as boundary_of
 from labctl.sweeps.findings import Best, Findings
 from labctl.sweeps.jobs import Cell
 from labctl.sweeps.probe import Probe, with_range
+from labctl.sweeps.sweep import refuse_replaced
 from labctl.sweeps.trials import Search
 
 from .carrying import How, carry_out, require_data
@@ -229,6 +230,7 @@ def sought(
     if sweep.config.search is None:
         raise UsageError(f"sweep {sweep.name} does not say what to search", hint=SEARCH)
     config = sweep.config.search.fitted(asked.recipe)
+    refuse_replaced(sweep.fixed, [*config.space])
     at = partial(sweep.at, project, registry)
     is_retried = Status.FAILED in retry
     with Search(project, sweep.label, config, at, retry_failed=is_retried) as steering:

@@ -104,6 +104,9 @@ def test_short_names_mean_fields_of_the_recipe(toys: Any) -> None:
         made({"weight_of_the_moon": {"low": 0, "high": 1}}).fitted(toys.load("toy", "data.val=20"))
     with pytest.raises(UsageError, match="lr by a cosine schedule"):
         made({"lr": {"low": 0, "high": 1}}).fitted(toys.load("toy", "data.val=20"))
+    twice = {"heat": {"low": 0, "high": 1}, "schedules.heat": {"low": 1, "high": 2}}
+    with pytest.raises(UsageError, match=r"'heat' and 'schedules\.heat' are one field"):
+        made(twice).fitted(toys.load("toy", "data.val=20"))
 
 
 def test_val_needs_a_validation_part(toys: Any) -> None:

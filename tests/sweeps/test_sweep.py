@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from labctl.errors import RecipeError, UsageError
 from labctl.sweeps.field import field_of
 from labctl.sweeps.jobs import cells
+from labctl.sweeps.probe import with_range
 from labctl.sweeps.sweep import load_sweep, parse_seeds, sweep_named, sweep_of_field, with_values
 
 HEAT = """\
@@ -141,6 +143,38 @@ def test_faults_of_a_file_have_their_places(toys: Any) -> None:
     assert "recipes/sweeps/x.yaml:2:8" in problem and "did you mean 'heat'" in problem
     assert "unknown field 'value'" in file_problems(toys, "recipe: toy\nvalue: 3\n")[0]
     assert "varies nothing; give it axes" in file_problems(toys, "recipe: toy\n")[0]
+
+
+def test_two_axes_of_one_field_are_a_fault_that_names_both(toys: Any) -> None:
+    text = "recipe: toy\naxes: {schedules.heat: [0.1, 0.2], heat: [0.3, 0.4]}\n"
+    (problem,) = file_problems(toys, text)
+    assert "recipes/sweeps/x.yaml:2:36" in problem
+    assert "'schedules.heat' and 'heat' are one field, schedules.heat" in problem
+
+
+@pytest.mark.parametrize("given", [["0.1", "0.2"], ["heat=0.1", "schedules.heat=0.2"]])
+def test_values_given_twice_for_one_field_are_refused(toys: Any, given: list[str]) -> None:
+    sweep = sweep_of_field(toys.project, toys.registry, "heat", "toy")
+    with pytest.raises(UsageError, match=r"are of one field, schedules\.heat") as caught:
+        with_values(sweep, toys.load(), given, False)
+    assert "--values schedules.heat=0.1,0.2" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("schedules.heat=3", "schedules.heat=3 would count at no point"),
+        ("schedules.heat.value=3", "schedules.heat is what varies"),
+        ("seeds=5", "a sweep has its seeds by an option"),
+    ],
+)
+def test_an_override_of_what_varies_is_refused(toys: Any, override: str, words: str) -> None:
+    sweep = sweep_of_field(toys.project, toys.registry, "heat", "toy")
+    sweep = replace(sweep, fixed=("schedules.lr.peak=0.1", override))
+    with pytest.raises(UsageError, match=words):
+        with_values(sweep, toys.load(), ["0.1,0.2"], False)
+    with pytest.raises(UsageError, match=words):
+        with_range(sweep, ["0.1:0.2"])
 
 
 def test_a_value_that_a_field_cannot_have_is_a_fault_of_the_point(heat: Any) -> None:

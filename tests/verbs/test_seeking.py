@@ -48,6 +48,16 @@ def test_faults_are_said_in_words(swept: Any, ask: Any, said: str) -> None:
         ask(swept.root)
 
 
+def test_an_override_of_what_is_searched_is_refused(swept: Any) -> None:
+    search = (
+        "search: {trials: 3, objectives: [{metric: test/acc, goal: maximize}],"
+        " allow_test_selection: true, space: {peak: {low: 1e-4, high: 1e-2}}}\n"
+    )
+    swept.write("sweeps/peak", SWEEP + search)
+    with pytest.raises(UsageError, match="would count at no point"):
+        labctl.search("peak", "schedules.lr.peak=1", project=swept.root)
+
+
 def test_a_boundary_asks_for_both_ends_first_and_ends_with_a_run_that_failed(
     swept: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
