@@ -111,7 +111,8 @@ class Row:
                 yield f"{status.lower()}: seed {seed} ({why})"
         for seed in self.seeds(Status.FAILED):
             first = (self.absent[seed].message.splitlines() or ["no reason recorded"])[0]
-            yield f"failed: seed {seed} ({first}); again: {self.command}"
+            retry = " --retry failed" if self.sweep else ""
+            yield f"failed: seed {seed} ({first}); again: {self.command}{retry}"
         for status in (Status.RUNNING, Status.STOPPED, Status.LOST):
             if seeds := self.seeds(status):
                 then = "" if status is Status.RUNNING else f"; go on: {self.command}"

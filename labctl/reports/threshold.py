@@ -24,35 +24,48 @@ def of_sweep(found: Swept) -> Iterator[Evidence]:
     Of the values that the sweep itself names, for a search for its boundary would outweigh them,
     the runs below the claimed one, and those from it on, are counted together. The claim falls
     when the 95 % interval of Wilson (1927) for the share of stable runs lies on the wrong side of
-    a half on either side of the value, and stands when both lie on the right side; its p is that
-    of the score test, of which the interval is the inverse.
+    a half on either side of the value, or, by Bonferroni's correction for the number of values, at
+    any single one; it stands when both lie on the right side and no value has most of its runs on
+    the wrong one. Its p is that of the score test, of which the interval is the inverse.
     """
     if not found.sweep.config.claims:
         return
     (axis,) = found.sweep.axes
     named = {written(value) for value in axis.values}
-    trials = [trial for trial in trials_of(found) if written(trial.value) in named]
+    stable: dict[float, list[bool]] = {}
+    for trial in trials_of(found):
+        if written(trial.value) in named:
+            stable.setdefault(float(trial.value), []).append(trial.is_stable)
     for name, claim in found.sweep.config.claims.items():
-        value = f"{claim.stable_from:g}"
-        below = [trial.is_stable for trial in trials if float(trial.value) < claim.stable_from]
-        above = [trial.is_stable for trial in trials if float(trial.value) >= claim.stable_from]
+        edge = claim.stable_from
+        below, above = (
+            [run for value, runs in stable.items() if (value >= edge) is side for run in runs]
+            for side in (False, True)
+        )
+        against = {
+            value: -_z(runs) if value >= edge else _z(runs)
+            for value, runs in sorted(stable.items())
+        }
+        wrong = [value for value, z in against.items() if z > 0]
         kept, broken = 0.0, 0.0
         if below and above:
-            kept = min(-_z(below), _z(above))
+            kept = 0.0 if wrong else min(-_z(below), _z(above))
             broken = max(_z(below), -_z(above))
+        single = max(against.values(), default=0.0)
+        but = "".join(f"; at {value:g} {_count(stable[value])}" for value in wrong)
         yield _OfShares(
             name,
-            figure=f"{_share(below)} below {value}, {_share(above)} from it on",
-            what=f"stable from {value} on, and not below",
-            claimed=f"stable from {value} on, and not below",
+            figure=f"{_share(below)} below {edge:g}, {_share(above)} from it on{but}",
+            what=f"stable from {edge:g} on, and not below",
+            claimed=f"stable from {edge:g} on, and not below",
             source=claim.source,
             is_known_refuted=claim.known == "refuted",
-            tails=_tails(kept, broken) if below and above else None,
-            is_lacking=not trials,
+            tails=_tails(kept, broken, single, len(stable)) if below and above else None,
+            is_lacking=not stable,
             z_kept=kept,
-            z_broken=broken,
+            z_broken=max(broken, single),
             seeds=len(found.sweep.seeds),
-            reason=_reason(found) if trials else f"no result yet: labctl sweep {found.sweep.name}",
+            reason=_reason(found) if stable else f"no result yet: labctl sweep {found.sweep.name}",
         )
 
 
@@ -79,10 +92,14 @@ class _OfShares(Evidence):
         return needed if needed <= MOST_SEEDS else None
 
 
-def _tails(z_kept: float, z_broken: float) -> Tails:
-    """Two-sided p of the score test of a share of a half."""
-    kept, broken = (math.erfc(z / math.sqrt(2)) if z > 0 else 1.0 for z in (z_kept, z_broken))
-    return Tails(kept, broken)
+def _tails(kept: float, broken: float, single: float, values: int) -> Tails:
+    """Two-sided p of the score test of a share of a half, at the farthest of `values` times as
+    many."""
+    return Tails(_p(kept), min(_p(broken), 1.0, values * _p(single)))
+
+
+def _p(z: float) -> float:
+    return math.erfc(z / math.sqrt(2)) if z > 0 else 1.0
 
 
 def _z(stable: list[bool]) -> float:
@@ -95,5 +112,8 @@ def _share(stable: list[bool]) -> str:
     if not stable:
         return "no run"
     low, high = wilson(sum(stable), len(stable))
-    count = f"{sum(stable)} of {len(stable)} runs stable"
-    return f"{count} (95 % interval {low:.2f} to {high:.2f})"
+    return f"{_count(stable)} (95 % interval {low:.2f} to {high:.2f})"
+
+
+def _count(stable: list[bool]) -> str:
+    return f"{sum(stable)} of {len(stable)} runs stable"

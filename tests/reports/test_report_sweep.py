@@ -122,6 +122,24 @@ def test_a_threshold_that_is_there_is_reproduced(lab: Any) -> None:
     assert said[1].startswith("beyond: UNRESOLVED. ") and "no run from it on" in said[1]
 
 
+def test_a_threshold_below_the_true_one_is_not_reproduced_by_what_lies_beyond(lab: Any) -> None:
+    lab.recipe("base")
+    claims = "claims: {low: {stable_from: 4}, true: {stable_from: 6}}\n"
+    axes = "axes: {width: '2,4,6,8,10,12'}\nseeds: [0, 1, 2, 3, 4, 5, 6, 7]\n"
+    lab.sweep(f"recipe: base\n{axes}{claims}", "width")
+    for seed in range(8):
+        for width in (2, 4, 6, 8, 10, 12):
+            status = "DIVERGED" if width < 6 else "DONE"
+            lab.run("base", seed, status=status, point=[f"model.width={width}"])
+            if seed == 1:
+                (few, _) = [r for r in lab.report("width").remarks if "stable from" in r]
+    assert few.startswith("low: UNRESOLVED. ")
+    low, true = [r for r in lab.report("width").remarks if "stable from" in r]
+    assert low.startswith("low: REFUTED. ")
+    assert "32 of 40 runs stable (95 % interval 0.65 to 0.90) from it on; at 4 0 of 8 runs" in low
+    assert true.startswith("true: REPRODUCED. ")
+
+
 def test_the_boundary_follows_from_the_runs(lab: Any) -> None:
     lab.recipe("base")
     lab.sweep(WIDTH + "boundary: {low: 2, high: 8, points: 3, ratio: 2.1}\n", "width")
@@ -132,6 +150,30 @@ def test_the_boundary_follows_from_the_runs(lab: Any) -> None:
     remarks = lab.report("width").remarks
     assert any(remark.startswith("high end: between 8 (0 of 2 stable) and 4") for remark in remarks)
     assert any(remark.startswith("low end: none in the range") for remark in remarks)
+
+
+RULES = "stop: {typo: test/accuracy < 50%, half: test/acc < 1% or train/x > 1.5}\n"
+
+
+def test_a_rule_that_was_never_tried_is_said_beside_what_is_stable(lab: Any) -> None:
+    lab.recipe("base", RULES)
+    lab.sweep(WIDTH + "boundary: {low: 2, high: 8, points: 3, ratio: 2.1}\n", "width")
+    for seed in (0, 1):
+        for width in (2, 4, 8):
+            lab.run("base", seed, point=[f"model.width={width}"])
+    grid = lab.report("width")
+    assert "rule typo was never tried in 2 of 2 runs: no test/accuracy was journalled" in grid.notes
+    partly = "rule half was tried in part only in 2 of 2 runs: no train/x was journalled"
+    assert partly in grid.notes
+    said = "rule typo was never tried in 6 of 6 runs: no test/accuracy was journalled"
+    assert said in grid.remarks
+
+
+def test_a_rule_that_was_tried_needs_no_word(lab: Any) -> None:
+    lab.recipe("base", "stop: {collapsed: test/acc < 1%}\n")
+    lab.sweep(WIDTH, "width")
+    lab.run("base", 0, point=["model.width=2"])
+    assert not any("tried" in note for note in lab.report("width").notes)
 
 
 def test_the_plot_shows_what_the_table_says(wide: Any) -> None:
@@ -175,7 +217,7 @@ def test_what_is_missing_besides_the_file_says_its_values_and_seeds(wide: Any) -
     wide.run("base", 5, status="FAILED", message="x", point=["model.width=6"])
     notes = wide.report("width").notes
     command = "labctl sweep width --values model.width=6 --seeds 5,"
-    assert f"failed: seed 5 (x); again: {command}" in notes
+    assert f"failed: seed 5 (x); again: {command} --retry failed" in notes
     wide.run("base", 7, status="FAILED", message="y", point=["batch_size=32"])
     notes = wide.report("base.batch_size").notes
     command = "labctl sweep batch_size --recipe base --values batch_size=32"
