@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from labctl.store.status import Status
     from labctl.sweeps.jobs import Cell
     from labctl.sweeps.probe import Probe
+    from labctl.sweeps.sweep import Sweep
     from labctl.verbs.carrying import How
     from labctl.verbs.outcomes import Outcomes
     from labctl.verbs.seeking import Bounds, Sought
@@ -165,10 +166,23 @@ def _grid(
     outcomes = trained(project, registry, asked, how, retry)
     if not as_json:
         _print_halts(how.console, outcomes)
-        found = asked.sweep
-        preset = f" --preset {found.preset}" if found.preset else ""
-        how.console.print(f"labctl report --table {found.name}{preset}", highlight=False)
+        how.console.print(_then(asked.sweep), highlight=False)
     conclude(how.console, outcomes, as_json=as_json)
+
+
+def _then(found: Sweep) -> str:
+    """What shows the sweep's table, or what it takes to have one."""
+    preset = f" --preset {found.preset}" if found.preset else ""
+    if not found.fixed and (found.tree is not None or len(found.fields) == 1):
+        return f"labctl report --table {found.name}{preset}"
+    recipe = found.config.recipe
+    if found.fixed:
+        recipe = f"one that extends {recipe} and sets {', '.join(found.fixed)}"
+    axes = ", ".join(f"{axis.field}: [..]" for axis in found.axes)
+    return (
+        f"for a table of these, write recipes/sweeps/NAME.yaml with recipe: {recipe}, "
+        f"axes: {{{axes}}}; the runs are there already"
+    )
 
 
 def _boundary(probe: Probe, how: How, dry_run: bool, as_json: bool) -> None:

@@ -166,6 +166,11 @@ def _shown(file: TableFile, rows: Rows, sweeps: Mapping[str, Swept]) -> tuple[li
             continue  # what this recipe was is what another one is now
         labels.append(label + (" (published)" if row.edition else ""))
         shown.append(row)
+    if not shown:
+        raise UsageError(
+            f"table '{file.name}' has no rows: no run of it is there, as its recipe is now",
+            hint="labctl sweep trains them; labctl status lists the runs of this project",
+        )
     if len({row.data for row in shown}) > 1:
         labels = [f"{label} ({row.data})" for label, row in zip(labels, shown, strict=True)]
     return labels, shown

@@ -76,6 +76,18 @@ def test_values_may_name_the_field(swept: Any) -> None:
     assert named == told and named[0] == 0, named
 
 
+def test_points_that_no_table_shows_are_shown_once_a_file_names_them(swept: Any) -> None:
+    values = ("--values", "peak=1e-3", "--values", "batch_size=32")
+    code, output = swept.labctl("sweep", "--recipe", "quick", *values, "--seeds", "1", "--no-track")
+    assert code == 0 and "labctl report" not in output
+    words = "write recipes/sweeps/NAME.yaml with recipe: quick, axes: {schedules.lr.peak: [..], "
+    assert words in " ".join(output.split()), output
+    axes = "{schedules.lr.peak: [1e-3], batch_size: [32]}"
+    swept.write("sweeps/both", f"recipe: quick\naxes: {axes}\nseeds: [0]\n")
+    code, output = swept.labctl("report", "--table", "both")
+    assert code == 0 and "peak 0.001, batch_size 32" in output and "(n=1)" in output, output
+
+
 def test_what_breaks_is_an_answer_and_what_fails_is_not(swept: Any) -> None:
     arguments = ("sweep", "peak", "--recipe", "quick", "--seeds", "1", "--no-track")
     values = ("--values", "1e-3,1e3")
@@ -168,6 +180,7 @@ def test_faults_are_said_in_words(swept: Any) -> None:
         (("sweep", "peak", "--boundary", "--zip"), "--zip joins lists of values"),
         (("sweep", "peak", "--search", "--values", "1,2"), "stand in its file"),
         (("sweep", "peak", "--retry", "sad"), "--retry sad"),
+        (("report", "--table", "quick.batch_size"), "table 'quick.batch_size' has no rows"),
         (("why", "nothing"), "no run 'nothing'"),
     ):
         code, output = swept.labctl(*arguments)
