@@ -94,7 +94,7 @@ def search(
         name: a sweep of recipes/sweeps/ that says what to search.
         overrides: FIELD=VALUE of all points.
         seeds: 5 for 0 to 4, or several seeds.
-        retry: `failed` tries failed trials again.
+        retry: `failed` tries failed trials again; other ends are no faults of a trial.
 
     `preset`, `jobs`, `fail_fast`, `yes`, `track` and `project` are those of `labctl.run`; runs that
     are decided about one by one are not trained together.
@@ -225,8 +225,18 @@ def _answered(probe: Probe, todo: Sequence[Cell], how: How) -> Sequence[Cell]:
 def sought(
     project: Project, registry: Registry, asked: Asked, how: How, retry: frozenset[Status]
 ) -> Sought:
-    """What `search` does: trials that a sampler proposes."""
+    """What `search` does: trials that a sampler proposes.
+
+    Raises:
+        UsageError: there is nothing to search, or ends that a search does not try again.
+    """
     sweep = asked.sweep
+    if answered := sorted(retry - {Status.FAILED, Status.LOST}):
+        raise UsageError(
+            f"--retry {answered[0].lower()}: a search tries again only trials that failed",
+            hint="--retry failed; what was interrupted goes on by itself, and what diverged "
+            "or was halted or given up is an answer",
+        )
     if sweep.config.search is None:
         raise UsageError(f"sweep {sweep.name} does not say what to search", hint=SEARCH)
     config = sweep.config.search.fitted(asked.recipe)

@@ -58,6 +58,13 @@ def test_an_override_of_what_is_searched_is_refused(swept: Any) -> None:
         labctl.search("peak", "schedules.lr.peak=1", project=swept.root)
 
 
+@pytest.mark.parametrize("end", ["halted", "diverged", "stopped"])
+def test_a_search_tries_again_only_what_failed(swept: Any, end: str) -> None:
+    with pytest.raises(UsageError, match=f"--retry {end}: a search tries again") as caught:
+        labctl.search("peak", retry=["failed", end], project=swept.root)
+    assert "--retry failed" in caught.value.hint
+
+
 def test_a_boundary_asks_for_both_ends_first_and_ends_with_a_run_that_failed(
     swept: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
