@@ -14,6 +14,8 @@ from .augment import Augment
 from .check import Check
 from .derived import DERIVED
 from .document import Document, ScheduleBlock
+from .looks import is_evaluated, most_looks
+from .predicate import Comparison
 from .schedule import Schedule
 from .selection import UNNAMED, Selected, Selection
 from .source import Steps, number
@@ -149,8 +151,9 @@ def check_times(check: Check, document: Document, clock: Clock) -> None:
 
 
 def check_stop(check: Check, document: Document, clock: Clock, spec: DataSpec) -> None:
-    """Whether the rules that stop a run have their moments within the budget, and their splits."""
+    """Whether the rules that stop a run can be met: within the budget, by what is journalled."""
     has_val = document.data.val > 0 or "val" in spec.sizes
+    heard = sorted({"knob", "train", "val", *({"test"} & spec.sizes.keys())})
     for name, rule in document.stop.items():
         steps: Steps = ("stop", name)
         if not is_mark_name(name):
@@ -163,9 +166,36 @@ def check_stop(check: Check, document: Document, clock: Clock, spec: DataSpec) -
                     f"stop.{name}: nothing comes after {comparison.after} in {document.budget}"
                 )
                 check.report(steps, message, "give it in %, or a longer budget")
+            elif after is not None and comparison.times > 1:
+                _check_times_running(check, document, clock, name, comparison)
+        for metric in sorted(rule.metrics):
+            first, slash, _ = metric.partition("/")
+            if not slash or first not in heard:
+                message = f"stop.{name} looks at {metric}, which no run journals while it trains"
+                check.report(steps, message, did_you_mean(first, heard))
         if not has_val and any(metric.startswith("val/") for metric in rule.metrics):
             message = f"stop.{name} looks at val/, and no validation part is carved"
             check.report(steps, message, "set data.val, or look at test/")
+
+
+def _check_times_running(
+    check: Check, document: Document, clock: Clock, name: str, comparison: Comparison
+) -> None:
+    """Whether a run looks at a comparison as often as it has to hold."""
+    try:
+        most = most_looks(comparison, document, clock)
+    except ValueError:
+        return  # said of the time itself
+    if comparison.times > most:
+        metrics = sorted(comparison.metrics)
+        after = f" after {comparison.after}" if clock.step(comparison.after) else ""
+        message = (
+            f"stop.{name}: {' or '.join(metrics)} is journalled at most {most} times{after} in "
+            f"{document.budget}, so nothing holds {comparison.times} times running"
+        )
+        oftener = "evaluate.every" if any(map(is_evaluated, metrics)) else "runtime.log_every"
+        hint = f"write `for {most}` or fewer, or give a longer budget or a shorter {oftener}"
+        check.report(("stop", name), message, hint)
 
 
 def _step(check: Check, clock: Clock, time: Time, steps: Steps) -> float | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -126,6 +126,10 @@ class Predicate:
     @property
     def metrics(self) -> frozenset[str]:
         return frozenset(name for comparison in self.comparisons for name in comparison.metrics)
+
+    def is_tried_by(self, metrics: Set[str]) -> bool:
+        """Whether any of the alternatives can be looked at where these metrics are journalled."""
+        return any(all(one.metrics <= metrics for one in every) for every in self.alternatives)
 
     def resolved(self, clock: Clock) -> Predicate:
         """The same with every time in steps.

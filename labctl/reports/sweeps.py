@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from labctl.errors import UsageError
 from labctl.plans.plan import settings_of
+from labctl.recipe.predicate import Predicate
 from labctl.recipe.source import Mark, parse_value
 from labctl.sweeps.bisection import Trial
 from labctl.sweeps.boundary import Boundary, boundary
 from labctl.sweeps.sweep import Sweep, sweep_named
 from labctl.sweeps.values import written
 
+from .result import Result
 from .rows import UNSTABLE, Row, Rows
 
 FrozenPoint = tuple[tuple[str, str], ...]
 """Fields and their values, as overrides write them."""
+
+
+@dataclass(frozen=True)
+class PointRow(Row):
+    """The row of a point, which also says what its P(stable) does not stand for."""
+
+    @classmethod
+    def of(cls, row: Row, sweep: str) -> PointRow:
+        known = {field.name: getattr(row, field.name) for field in fields(row)}
+        return cls(**{**known, "sweep": sweep})
+
+    def notes(self) -> Iterator[str]:
+        yield from super().notes()
+        yield from untried(self.results.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +91,7 @@ def rows_of(rows: Rows, sweep: Sweep) -> Swept:
     for point, seeds in _points(rows, sweep).items():
         recipe = sweep.at(rows.project, rows.registry, dict(point), seeds)
         found += [
-            (point, replace(row, sweep=_arguments(sweep, point, row, point in planned)))
+            (point, PointRow.of(row, _arguments(sweep, point, row, point in planned)))
             for row in (_without_other_work(row, sweep) for row in rows.at(recipe))
             if point in planned or row.edition or row.is_begun
         ]
@@ -106,7 +123,28 @@ def boundary_of(found: Swept) -> Boundary:
     """Where the runs of a sweep stop being stable, as far as they show it."""
     config = found.sweep.config.boundary
     assert config is not None, "asked of sweeps that have one"
-    return boundary(config, found.sweep.seeds, trials_of(found))
+    results = [result for _, row in found.along for result in row.results.values()]
+    return boundary(config, found.sweep.seeds, trials_of(found), tuple(untried(results)))
+
+
+def untried(results: Iterable[Result]) -> Iterator[str]:
+    """A sentence for every stop rule that was not tried in some of these runs, which came to their
+    end: that they are stable says nothing of the rule."""
+    asked = Counter[str]()
+    lacking = Counter[tuple[str, str, str]]()
+    for result in results:
+        measures = {part["name"] for part in result.plan.get("measures", ())}
+        # Stop rules do not hear of measurements, which are taken when all is over.
+        heard = {name for name in result.metrics if name.partition("/")[0] not in measures}
+        for name, text in result.work.get("stop", {}).items():
+            asked[name] += 1
+            rule = Predicate.parse(text)
+            if missing := rule.metrics - heard:
+                how = "tried in part only" if rule.is_tried_by(heard) else "never tried"
+                lacking[name, how, ", ".join(sorted(missing))] += 1
+    for (name, how, metrics), count in sorted(lacking.items()):
+        runs = f"{count} of {asked[name]} runs"
+        yield f"rule {name} was {how} in {runs}: no {metrics} was journalled"
 
 
 def _points(rows: Rows, sweep: Sweep) -> dict[FrozenPoint, list[int]]:

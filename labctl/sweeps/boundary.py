@@ -87,6 +87,8 @@ class Boundary:
     """All values tried, in order."""
     missing: int
     """Trials to come before the next step can be taken; 0 when the search has ended."""
+    untried: tuple[str, ...] = ()
+    """A sentence for every stop rule that could not end some of the stable trials."""
 
     @property
     def is_monotone(self) -> bool:
@@ -106,6 +108,7 @@ class Boundary:
         said += self.others
         if self.others and self.stable:
             said.append("the ends given are those of the widest stable interval")
+        said += self.untried
         if self.missing:
             said.append(f"not finished: {self.missing} trials at least are to come")
         return said
@@ -125,13 +128,23 @@ class Boundary:
         }
 
 
-def boundary(config: BoundaryConfig, seeds: Sequence[int], trials: Sequence[Trial]) -> Boundary:
-    """What finished trials show; arguments as of `next_trials`. scipy is loaded for the fits."""
+def boundary(
+    config: BoundaryConfig,
+    seeds: Sequence[int],
+    trials: Sequence[Trial],
+    untried: Sequence[str] = (),
+) -> Boundary:
+    """What finished trials show. scipy is loaded for the fits.
+
+    Args:
+        config, seeds, trials: as of `next_trials`.
+        untried: a sentence for every stop rule that could not end some of the stable trials.
+    """
     known = survey(config, seeds, trials)
     low, high = (_end(name, config, known, trials) for name in ENDS)
     return Boundary(
         config.probability, known.core, low, high, tuple(_gaps(known, config.probability)),
-        known.tallies, len(next_trials(config, seeds, trials)),
+        known.tallies, len(next_trials(config, seeds, trials)), tuple(untried),
     )  # fmt: skip
 
 

@@ -9,6 +9,8 @@ import torch
 
 from labctl.execute.rounds import work
 from labctl.execute.stop import Stop
+from labctl.recipe.looks import most_looks
+from labctl.recipe.predicate import Predicate
 from labctl.registry.registry import Registry
 from labctl.store.run import Run
 from labctl.store.status import Status
@@ -88,6 +90,12 @@ def test_the_memory_of_rules_is_the_journal_up_to_the_step(tmp_path: Any) -> Non
         ("stop={x: test/acc}", "stop.x"),
         ("stop={x: val/acc < 1}", "stop.x looks at val/, and no validation part is carved"),
         ("stop={x: test/acc < 1 after 90ep}", "nothing comes after 90ep in 10ep"),
+        ("stop={x: test/acc < 1 for 11}", "test/acc is journalled at most 10 times in 10ep, so"),
+        ("stop={x: test/acc < 1 for 8 after 3ep}", "at most 7 times after 3ep in 10ep"),
+        ("stop={x: train/loss > 1 for 999}", "write `for 100` or fewer"),
+        ("stop={x: train/clean/acc < 1 for 2}", "at most 1 times in 10ep"),
+        ("stop={x: tset/acc < 1}", "did you mean 'test'?"),
+        ("stop={x: acc < 1}", "stop.x looks at acc, which no run journals while it trains"),
         ("stop={x: test/acc < 1 after nowhere}", "unknown mark 'nowhere'"),
         ("stop={a b: test/acc < 1}", "'a b' cannot name a way to end"),
     ],
@@ -95,3 +103,29 @@ def test_the_memory_of_rules_is_the_journal_up_to_the_step(tmp_path: Any) -> Non
 def test_faults_of_rules_are_found_before_training(toys: Any, override: str, words: str) -> None:
     (problem,) = toys.problems(override)
     assert words in problem
+
+
+@pytest.mark.parametrize("metrics", ["test/acc", "train/loss", "knob/lr"])
+@pytest.mark.parametrize("after", ["", "after 2.5ep", "after 9ep"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("evaluate.every=3ep",),
+        ("evaluate.every=3ep", "evaluate.tail=4ep"),
+        ("evaluate.every=100step", "evaluate.tail=2.5ep", "runtime.log_every=7step"),
+        ("budget=97step",),
+    ],
+)
+def test_the_most_looks_are_those_of_a_run(
+    toys: Any, metrics: str, after: str, settings: tuple[str, ...]
+) -> None:
+    if "budget=97step" in settings:
+        after = after and "after 50step"
+    recipe = toys.load("toy", *settings)
+    (plan, *_) = toys.plans("toy", *settings)
+    (comparison,) = Predicate.parse(f"{metrics} < 1 {after}").resolved(recipe.clock).comparisons
+    every = plan.runtime.log_every
+    steps = [step for step in range(1, plan.work.steps + 1) if step > comparison.after.value]
+    logged = [step for step in steps if step % every == 0 or step == plan.work.steps]
+    expected = list(filter(plan.work.is_evaluated, steps)) if metrics == "test/acc" else logged
+    assert most_looks(comparison, recipe.document, recipe.clock) == len(expected)
