@@ -168,6 +168,9 @@ def check_stop(check: Check, document: Document, clock: Clock, spec: DataSpec) -
                 check.report(steps, message, "give it in %, or a longer budget")
             elif after is not None and comparison.times > 1:
                 _check_times_running(check, document, clock, name, comparison)
+            for value in comparison.percentages:
+                message = f"stop.{name}: {comparison}: accuracies are fractions, not {value:g}"
+                check.report(steps, message, f"did you mean {value:g}%?")
         for metric in sorted(rule.metrics):
             first, slash, _ = metric.partition("/")
             if not slash or first not in heard:

@@ -48,6 +48,8 @@ class Number:
     """A constant; `10%` is 0.1."""
 
     value: float
+    is_percent: bool = field(default=False, compare=False)
+    """Whether it was written as one."""
 
     def __str__(self) -> str:
         return f"{self.value:.12g}"
@@ -92,6 +94,20 @@ class Comparison:
     @property
     def metrics(self) -> frozenset[str]:
         return frozenset((*_metrics(self.left), *_metrics(self.right)))
+
+    @property
+    def percentages(self) -> tuple[float, ...]:
+        """Numbers that accuracies, which are fractions, are compared with as if they were percent.
+
+        A product may well turn a fraction into percent.
+        """
+        if not all(name.endswith(("/acc", "_acc")) for name in self.metrics):
+            return ()
+        terms = [part for side in (self.left, self.right) for part in _parts(side)]
+        if any(isinstance(term, Combination) and term.sign == "*" for term in terms):
+            return ()
+        numbers = [term for term in terms if isinstance(term, Number) and not term.is_percent]
+        return tuple(number.value for number in numbers if abs(number.value) > 1)
 
     def __str__(self) -> str:
         times = f" for {self.times}" if self.times > 1 else ""
@@ -216,12 +232,15 @@ class Watch:
         return _COMBINE[term.sign](self._value(term.left), self._value(term.right))
 
 
+def _parts(term: Term) -> Iterator[Term]:
+    yield term
+    if isinstance(term, Combination):
+        yield from _parts(term.left)
+        yield from _parts(term.right)
+
+
 def _metrics(term: Term) -> Iterator[str]:
-    if isinstance(term, Metric):
-        yield term.name
-    elif isinstance(term, Combination):
-        yield from _metrics(term.left)
-        yield from _metrics(term.right)
+    return (part.name for part in _parts(term) if isinstance(part, Metric))
 
 
 class _Parser:
@@ -293,7 +312,7 @@ class _Parser:
         if found is not None and found["number"]:
             token = self.take()
             value = float(token["number"]) * (0.01 if token["percent"] else 1.0)
-            return Number(-value if negative else value)
+            return Number(-value if negative else value, bool(token["percent"]))
         if negative or found is None or not found["word"] or found["word"] in _KEYWORDS:
             raise self.fault("a metric, a number or max(metric)")
         word = self.take()["word"]

@@ -94,6 +94,9 @@ def test_the_memory_of_rules_is_the_journal_up_to_the_step(tmp_path: Any) -> Non
         ("stop={x: test/acc < 1 for 8 after 3ep}", "at most 7 times after 3ep in 10ep"),
         ("stop={x: train/loss > 1 for 999}", "write `for 100` or fewer"),
         ("stop={x: train/clean/acc < 1 for 2}", "at most 1 times in 10ep"),
+        ("stop={x: test/acc < 97}", "test/acc < 97: accuracies are fractions, not 97\n"),
+        ("stop={x: test/acc < 97}", "did you mean 97%?"),
+        ("stop={x: test/top5_acc < max(test/acc) - 10}", "did you mean 10%?"),
         ("stop={x: tset/acc < 1}", "did you mean 'test'?"),
         ("stop={x: acc < 1}", "stop.x looks at acc, which no run journals while it trains"),
         ("stop={x: test/acc < 1 after nowhere}", "unknown mark 'nowhere'"),
@@ -103,6 +106,23 @@ def test_the_memory_of_rules_is_the_journal_up_to_the_step(tmp_path: Any) -> Non
 def test_faults_of_rules_are_found_before_training(toys: Any, override: str, words: str) -> None:
     (problem,) = toys.problems(override)
     assert words in problem
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "test/acc < 97%", "test/acc > 200%", "test/acc <= 1", "100 * test/acc < 97",
+        "train/loss > 97", "test/acc < 2 * train/acc - 0.5",
+    ],
+)  # fmt: skip
+def test_what_may_be_meant_as_it_stands_is_no_fault(toys: Any, rule: str) -> None:
+    assert toys.problems(f"stop={{x: '{rule}'}}") == []
+
+
+def test_a_planned_rule_is_read_again_as_it_was_meant(toys: Any) -> None:
+    (plan, *_) = toys.plans("toy", "stop={x: test/acc > 200%}")
+    assert plan.work.stop == {"x": "test/acc > 2"}
+    assert Stopping(plan.work.stop).note(1, {"test/acc": 0.5}) is None
 
 
 @pytest.mark.parametrize("metrics", ["test/acc", "train/loss", "knob/lr"])
