@@ -20,7 +20,7 @@ from labctl.recipe.catalogue import listed
 from labctl.recipe.check import Check
 from labctl.recipe.claim import Sourced
 from labctl.recipe.recipe import Recipe, load
-from labctl.recipe.seeds import MOST_SEEDS, Seeds
+from labctl.recipe.seeds import MOST_SEEDS, Growing, Seeds
 from labctl.recipe.source import Node, read
 from labctl.recipe.times import Interval
 from labctl.registry.config import Config
@@ -100,6 +100,8 @@ class Sweep:
     seeds: tuple[int, ...]
     fixed: tuple[str, ...] = ()
     """Overrides that all points share."""
+    growing: Growing | None = None
+    """The recipe's rule by which seeds are added, if `seeds` are those that it begins with."""
     tree: Node | None = field(default=None, repr=False)
     """The file, if it came from one."""
 
@@ -110,6 +112,20 @@ class Sweep:
     @property
     def label(self) -> str:
         return f"{self.name}@{self.preset}" if self.preset else self.name
+
+    def with_seeds(self, seeds: tuple[int, ...]) -> Sweep:
+        """The same with seeds that somebody chose."""
+        return replace(self, seeds=seeds, growing=None)
+
+    @property
+    def note(self) -> str:
+        """What is worth knowing before runs begin; empty if nothing is."""
+        if self.growing is None:
+            return ""
+        return (
+            f"{self.name}: each point has the first {len(self.seeds)} seeds, a sweep adds none; "
+            f"labctl run {self.config.recipe} FIELD=VALUE does, at one point"
+        )
 
     def points(self) -> list[Point]:
         """Every point of the sweep, the last axis varying fastest.
@@ -179,7 +195,8 @@ def load_sweep(project: Project, registry: Registry, name: str, preset: str | No
     if check.problems:
         raise RecipeError(check.in_order)
     seeds = config.seeds or recipe.document.first_seeds
-    return Sweep(path.stem, config, preset, tuple(axes), seeds, tree=tree)
+    growing = None if config.seeds else recipe.document.growing
+    return Sweep(path.stem, config, preset, tuple(axes), seeds, growing=growing, tree=tree)
 
 
 def sweep_of_field(
@@ -196,8 +213,9 @@ def sweep_of_field(
     short = found.rpartition(".")[2]
     if not found.startswith("schedules.") or [*ends_in(loaded, short)] != [found]:
         short = found
-    sweep = Sweep(f"{loaded.name}.{short}", config, preset, (), loaded.document.first_seeds)
-    return replace(sweep, axes=(Axis(found, ()),))
+    seeds, growing = loaded.document.first_seeds, loaded.document.growing
+    axes = (Axis(found, ()),)
+    return Sweep(f"{loaded.name}.{short}", config, preset, axes, seeds, growing=growing)
 
 
 def with_values(sweep: Sweep, recipe: Recipe, given: Sequence[str], is_zip: bool) -> Sweep:

@@ -31,7 +31,7 @@ from .carrying import How, carry_out, require_data
 from .looks import in_html
 from .opening import Where
 from .outcomes import Outcomes
-from .sweeping import Asked, spoken, statuses, texts, written
+from .sweeping import Asked, say_note, spoken, statuses, texts, written
 
 SEARCH = "search: {trials: 30, objectives: [{metric: val/acc, goal: maximize}], space: {...}}"
 
@@ -201,6 +201,7 @@ def trials_before(probe: Probe) -> list[Trial]:
 
 def bounded(probe: Probe, how: How) -> Bounds:
     """What `boundary` does: step after step, each a sweep of its own."""
+    say_note(probe.sweep, how)
     trials = trials_before(probe)
     while todo := probe.next(trials):
         trials += probe.judged(_answered(probe, todo, how))
@@ -241,6 +242,7 @@ def sought(
         raise UsageError(f"sweep {sweep.name} does not say what to search", hint=SEARCH)
     config = sweep.config.search.fitted(asked.recipe)
     refuse_replaced(sweep.fixed, [*config.space])
+    say_note(sweep, how)
     at = partial(sweep.at, project, registry)
     is_retried = Status.FAILED in retry
     with Search(project, sweep.label, config, at, retry_failed=is_retried) as steering:

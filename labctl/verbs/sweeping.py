@@ -113,7 +113,7 @@ class Asked:
         """The same with other seeds, if any are given."""
         if text is None:
             return self
-        return replace(self, sweep=replace(self.sweep, seeds=parse_seeds(text)))
+        return replace(self, sweep=self.sweep.with_seeds(parse_seeds(text)))
 
 
 def asked_for(
@@ -164,12 +164,19 @@ def trained(
     anew = retry - {Status.LOST, Status.STOPPED}
     set_aside(project, [c.job for c in table if c.run(project).status in anew])
     todo = due(project, table, retry)
+    say_note(found, how)
     keys = {cell.job.plan.key for cell in todo}
     left = [cell.run(project) for cell in table if cell.job.plan.key not in keys]
     outcomes = carry_out(project, registry, [cell.job for cell in todo], how)
     outcomes += [Outcome(run, run.status, was_skipped=True) for run in left]
     places = {cell.run(project).folder: place for place, cell in enumerate(table)}
     return Outcomes.of_sweep(sorted(outcomes, key=lambda one: places[one.run.folder]))
+
+
+def say_note(found: Sweep, how: How) -> None:
+    """Say what is worth knowing before its runs begin."""
+    if found.note:
+        how.console.print(found.note, highlight=False, soft_wrap=True)
 
 
 def statuses(text: str) -> frozenset[Status]:

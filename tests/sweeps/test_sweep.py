@@ -183,6 +183,23 @@ def test_a_value_that_a_field_cannot_have_is_a_fault_of_the_point(heat: Any) -> 
         cells(heat.project, heat.registry, sweep, [{"schedules.heat": "99"}])
 
 
+def test_seeds_that_would_grow_are_said_not_to(heat: Any) -> None:
+    growing = "seeds: {min: 2, max: 4, until: ci_halfwidth <= 1}"
+    heat.write("growing", heat.text.replace("seeds: [0, 1]", growing))
+    sweep = sweep_of_field(heat.project, heat.registry, "width", "growing")
+    assert "each point has the first 2 seeds" in sweep.note
+    assert "labctl run growing FIELD=VALUE does" in sweep.note
+    assert sweep.with_seeds((0, 1)).note == ""
+    assert sweep_of_field(heat.project, heat.registry, "width", "toy").note == ""
+
+    file = heat.root / "recipes" / "sweeps" / "heat.yaml"
+    text = HEAT.replace("toy", "growing")
+    file.write_text(text, encoding="utf-8")
+    assert load_sweep(heat.project, heat.registry, "heat").note == ""
+    file.write_text(text.replace("seeds: [3, 4]\n", ""), encoding="utf-8")
+    assert "the first 2 seeds" in load_sweep(heat.project, heat.registry, "heat").note
+
+
 def test_seeds_of_the_command_line() -> None:
     assert parse_seeds("3") == (0, 1, 2)
     assert parse_seeds("3,") == (3,)
