@@ -76,6 +76,12 @@ class Grid:
         """Numbers of the cell's footnotes."""
         return sorted({self.notes.index(note) + 1 for note in cell.notes})
 
+    def __str__(self) -> str:
+        """For a terminal."""
+        from .render import terminal
+
+        return terminal(self)
+
     def _repr_html_(self) -> str:
         """For a notebook."""
         from .page import fragment

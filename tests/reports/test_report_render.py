@@ -115,6 +115,10 @@ def test_terminal_says_everything_and_keeps_its_width(
     assert text.splitlines()[0] == "Two recipes: digits"
 
 
+def test_a_table_prints_as_in_a_terminal(grid: Grid) -> None:
+    assert str(grid) == render(grid, "terminal")
+
+
 def test_terminal_breaks_a_figure_from_its_count_and_not_within(
     grid: Grid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
