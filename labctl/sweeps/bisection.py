@@ -41,11 +41,17 @@ class BoundaryConfig(Config):
     """Significant digits of the values between `low` and `high`."""
     probability: float = Field(default=0.5, gt=0, lt=1)
     """A value is stable if at least this share of its trials are."""
+    integer: bool = False
+    """Try whole numbers only, until neighbours if need be; set for fields that hold one."""
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
         if self.low >= self.high:
             raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
+        if self.integer and any(end != int(end) for end in (self.low, self.high)):
+            raise ValueError(
+                f"{self.low:g} to {self.high:g} should be whole numbers, as the field's"
+            )
         finest = 1 + 2 * 10.0 ** (1 - self.digits)
         if self.ratio < finest:
             raise ValueError(
@@ -53,6 +59,10 @@ class BoundaryConfig(Config):
                 f"raise ratio to {finest:g}, or digits"
             )
         return self
+
+    def rounded(self, value: float) -> Decimal:
+        """`value` as it can be tried."""
+        return Decimal(round(value)) if self.integer else significant(value, self.digits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +116,7 @@ def grid(config: BoundaryConfig) -> tuple[Decimal, ...]:
     first, last = Decimal(str(config.low)), Decimal(str(config.high))
     low, step = math.log(config.low), math.log(config.high / config.low) / (config.points - 1)
     between = {
-        significant(math.exp(low + step * place), config.digits)
-        for place in range(1, config.points - 1)
+        config.rounded(math.exp(low + step * place)) for place in range(1, config.points - 1)
     }
     return (first, *sorted(value for value in between if first < value < last), last)
 
@@ -152,6 +161,9 @@ def next_trials(
 def most_trials(config: BoundaryConfig, seeds: Sequence[int]) -> int:
     """The most trials that a search begun with none can take, were both ends in the range."""
     values = grid(config)
+    if config.integer:
+        halvings = max(_halvings(config, *pair) for pair in pairwise(values))
+        return (len(values) + 2 * halvings) * len(seeds)
     widest = max(math.log(after / before) for before, after in pairwise(values))
     # Each half is out by at most the rounding of its end; those errors add up to twice the first.
     narrow = math.log(config.ratio) + 2 * math.log1p(-(10.0 ** (1 - config.digits)) / 2)
@@ -164,9 +176,17 @@ def _tally(value: Decimal, found: dict[int, bool], config: BoundaryConfig) -> Ta
     return Tally(value, stable, n, stable / n >= config.probability)
 
 
+def _halvings(config: BoundaryConfig, below: Decimal, above: Decimal) -> int:
+    """The most values that can be tried between two, one after the other."""
+    value = _halfway(config, below, above)
+    if value is None:
+        return 0
+    return 1 + max(_halvings(config, below, value), _halvings(config, value, above))
+
+
 def _halfway(config: BoundaryConfig, below: Decimal, above: Decimal) -> Decimal | None:
     """The value halfway between the logarithms of two; None if they are near enough."""
     if float(above / below) <= config.ratio:
         return None
-    value = significant(math.sqrt(below * above), config.digits)
+    value = config.rounded(math.sqrt(below * above))
     return value if below < value < above else None

@@ -59,6 +59,21 @@ def ends_in(recipe: Recipe, name: str) -> list[str]:
 
 def fields(recipe: Recipe) -> Iterator[str]:
     """Dotted paths of everything in a recipe that could have another value."""
+    yield from (path for path, _ in _settings(recipe))
+    yield from _knobs(recipe)
+
+
+def takes_integers(recipe: Recipe, path: str) -> bool:
+    """Whether a field holds a whole number, as far as its present value tells."""
+    if path.startswith("schedules."):
+        knob = recipe.knobs.get(path.removeprefix("schedules."))
+        return knob is not None and knob.integer
+    value = dict(_settings(recipe)).get(path)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _settings(recipe: Recipe) -> Iterator[tuple[str, Any]]:
+    """Paths and values of all but the schedules."""
     document = recipe.document
     for name in type(document).model_fields:
         value = getattr(document, name)
@@ -70,10 +85,9 @@ def fields(recipe: Recipe) -> Iterator[str]:
         elif isinstance(value, BaseModel):
             yield from _paths(name, value.model_dump(mode="json", by_alias=True))
         elif value is not None:
-            yield name
+            yield name, value
     for term, selected in recipe.losses.items():
         yield from _paths(f"loss.{term}", selected.config.model_dump(mode="json", by_alias=True))
-    yield from _knobs(recipe)
 
 
 def _knobs(recipe: Recipe) -> Iterator[str]:
@@ -87,7 +101,7 @@ def _knobs(recipe: Recipe) -> Iterator[str]:
 
 def _schedule_paths(recipe: Recipe, knob: str) -> list[str]:
     values = recipe.schedules[knob].model_dump(mode="json", by_alias=True)
-    return list(_paths(f"schedules.{knob}", values))
+    return [path for path, _ in _paths(f"schedules.{knob}", values)]
 
 
 def _turned(recipe: Recipe, name: str) -> UsageError | None:
@@ -124,10 +138,10 @@ def _card(recipe: Recipe, block: str) -> Mapping[str, Any]:
     return values
 
 
-def _paths(prefix: str, values: Mapping[str, Any]) -> Iterator[str]:
+def _paths(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         path = f"{prefix}.{name}"
         if isinstance(value, Mapping) and value:
             yield from _paths(path, value)
         else:
-            yield path
+            yield path, value

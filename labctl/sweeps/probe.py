@@ -16,7 +16,7 @@ from labctl.store.status import Status
 from .bisection import Trial, next_trials
 from .boundary import Boundary
 from .jobs import Cell, cells
-from .sweep import BoundaryBlock, Sweep, refuse_replaced
+from .sweep import BoundaryBlock, Sweep, faults_of, refuse_replaced
 from .values import parse_values, written
 
 RANGE = "--values LOW:HIGH, or `boundary: {low: 1e-4, high: 1}` in the sweep's file"
@@ -39,11 +39,9 @@ def with_range(sweep: Sweep, given: Sequence[str]) -> Sweep:
         known = config.model_dump(exclude={"low", "high"}) if config else {}
         try:
             config = BoundaryBlock(**{**known, "low": low, "high": high})
+            config = config.of_integers() if sweep.axes[0].is_integer else config
         except ValidationError as error:
-            faults = "; ".join(
-                fault["msg"].removeprefix("Value error, ") for fault in error.errors()
-            )
-            raise UsageError(f"--values {given[0]}: {faults}", hint=RANGE) from None
+            raise UsageError(f"--values {given[0]}: {faults_of(error)}", hint=RANGE) from None
     if config is None:
         raise UsageError(f"between which values of {sweep.fields[0]}?", hint=RANGE)
     return replace(sweep, config=sweep.config.model_copy(update={"boundary": config}))

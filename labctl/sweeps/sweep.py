@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from labctl.errors import RecipeError, UsageError, did_you_mean
 from labctl.project import Project
@@ -27,7 +27,7 @@ from labctl.registry.config import Config
 from labctl.registry.registry import Registry
 
 from .bisection import BoundaryConfig
-from .field import ends_in, field_of, one_field
+from .field import ends_in, field_of, one_field, takes_integers
 from .search import SearchConfig
 from .values import Value, parse_values, written
 
@@ -41,6 +41,14 @@ class BoundaryBlock(BoundaryConfig):
     budget: Interval | None = None
     """Of the runs of the search, shorter than the recipe's; the values between which each end was
     found are then tried again at full length."""
+
+    def of_integers(self) -> BoundaryBlock:
+        """The same of a field that takes whole numbers only.
+
+        Raises:
+            ValidationError: an end is none.
+        """
+        return BoundaryBlock(**{**self.model_dump(), "integer": True})
 
 
 class ThresholdClaim(Sourced):
@@ -87,6 +95,8 @@ class Axis:
 
     field: str
     values: tuple[Value, ...]
+    is_integer: bool = False
+    """Whether the field takes whole numbers only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +197,17 @@ def load_sweep(project: Project, registry: Registry, name: str, preset: str | No
             if varied in names:
                 raise one_field(names[varied], given, varied)
             names[varied] = given
-            axes.append(Axis(varied, _values(values, config)))
+            is_integer = takes_integers(recipe, varied)
+            axes.append(Axis(varied, _values(values, config, is_integer), is_integer))
         except UsageError as error:
             check.report(("axes", given), error.message, error.hint)
         except ValueError as error:
             check.report(("axes", given), str(error))
+    if config.boundary and [axis.is_integer for axis in axes] == [True]:
+        try:
+            config = config.model_copy(update={"boundary": config.boundary.of_integers()})
+        except ValidationError as error:
+            check.report(("boundary",), faults_of(error))
     if check.problems:
         raise RecipeError(check.in_order)
     seeds = config.seeds or recipe.document.first_seeds
@@ -214,7 +230,7 @@ def sweep_of_field(
     if not found.startswith("schedules.") or [*ends_in(loaded, short)] != [found]:
         short = found
     seeds, growing = loaded.document.first_seeds, loaded.document.growing
-    axes = (Axis(found, ()),)
+    axes = (Axis(found, (), takes_integers(loaded, found)),)
     return Sweep(f"{loaded.name}.{short}", config, preset, axes, seeds, growing=growing)
 
 
@@ -243,12 +259,12 @@ def with_values(sweep: Sweep, recipe: Recipe, given: Sequence[str], is_zip: bool
                 hint=f"write them as one list: --values {path}={whole}",
             )
         texts[path] = text
+        is_integer = takes_integers(recipe, path)
         try:
-            step = sweep.config.step
-            parsed = parse_values(values, None if step is None else Decimal(repr(step)))
+            parsed = _values(values, sweep.config, is_integer)
         except ValueError as error:
             raise UsageError(f"--values {error}") from None
-        axes[path] = Axis(path, parsed)
+        axes[path] = Axis(path, parsed, is_integer)
     if not axes:
         raise UsageError(f"sweep {sweep.name} has no axes", hint="--search, or --values FIELD=1,2")
     empty = [axis.field for axis in axes.values() if not axis.values]
@@ -260,6 +276,11 @@ def with_values(sweep: Sweep, recipe: Recipe, given: Sequence[str], is_zip: bool
     combine: Literal["grid", "zip"] = "zip" if is_zip else sweep.config.combine
     config = sweep.config.model_copy(update={"combine": combine})
     return replace(sweep, axes=tuple(axes.values()), config=config)
+
+
+def faults_of(error: ValidationError) -> str:
+    """What pydantic says, in a line."""
+    return "; ".join(fault["msg"].removeprefix("Value error, ") for fault in error.errors())
 
 
 def refuse_replaced(overrides: Sequence[str], varied: Sequence[str]) -> None:
@@ -333,14 +354,13 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def _values(
-    values: str | float | list[str | float | bool], config: SweepConfig
+    values: str | float | list[str | float | bool], config: SweepConfig, is_integer: bool
 ) -> tuple[Value, ...]:
     step = None if config.step is None else Decimal(repr(config.step))
-    if isinstance(values, str):
-        return parse_values(values, step)
-    if not isinstance(values, list):
-        values = [values]
-    return parse_values(",".join(_plain(value) for value in values), step)
+    if not isinstance(values, str):
+        several = values if isinstance(values, list) else [values]
+        values = ",".join(_plain(value) for value in several)
+    return parse_values(values, step, is_integer=is_integer)
 
 
 def _plain(value: str | float | bool) -> str:

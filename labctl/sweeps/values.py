@@ -22,15 +22,22 @@ Value = Decimal | str | bool
 """A number exactly as it was written, or any other value that a field may have."""
 
 
-def parse_values(text: str, step: Decimal | None = None) -> tuple[Value, ...]:
-    """Read values; `step` is that of a range `a:b` which gives none itself.
+def parse_values(
+    text: str, step: Decimal | None = None, *, is_integer: bool = False
+) -> tuple[Value, ...]:
+    """Read values.
+
+    Args:
+        text: as the command line has them.
+        step: of a range `a:b` which gives none itself.
+        is_integer: round the values between the ends of lo:hi/n to whole numbers, each once.
 
     Raises:
         ValueError: they cannot be read; the message says what would work.
     """
     values: list[Value] = []
     for part in _parts(text):
-        values += _range(part, step) if _is_range(part) else [_single(part)]
+        values += _range(part, step, is_integer) if _is_range(part) else [_single(part)]
     if not values:
         raise ValueError(f"no values; write {FORMS}")
     if twice := next((value for value in values if values.count(value) > 1), None):
@@ -82,7 +89,7 @@ def _number(text: str) -> Decimal:
     return value
 
 
-def _range(part: str, step: Decimal | None) -> list[Value]:
+def _range(part: str, step: Decimal | None, is_integer: bool) -> list[Value]:
     is_log = part.startswith("log:")
     body, slash, count = part.removeprefix("log:").partition("/")
     ends = body.split(":")
@@ -92,7 +99,8 @@ def _range(part: str, step: Decimal | None) -> list[Value]:
                 f"{part}: n values from a to b are written lo:hi/n, for example 0.1:1/4"
             )
         first, last, number = _number(ends[0]), _number(ends[1]), int(count)
-        return _spaced(part, first, last, number, is_log)
+        values = _spaced(part, first, last, number, is_log)
+        return _whole(values) if is_integer else [*values]
     if is_log:
         raise ValueError(f"{part}: how many values? For example log:{body}/7")
     if len(ends) not in (2, 3):
@@ -123,7 +131,7 @@ def _stepped(part: str, first: Decimal, last: Decimal, step: Decimal) -> list[Va
     return [first + step * place for place in range(int(count) + 1)]
 
 
-def _spaced(part: str, first: Decimal, last: Decimal, count: int, is_log: bool) -> list[Value]:
+def _spaced(part: str, first: Decimal, last: Decimal, count: int, is_log: bool) -> list[Decimal]:
     if not 2 <= count <= MOST_VALUES:
         raise ValueError(f"{part}: from 2 to {MOST_VALUES} values can be spaced, not {count}")
     if first == last:
@@ -139,6 +147,11 @@ def _spaced(part: str, first: Decimal, last: Decimal, count: int, is_log: bool) 
         for place in range(1, count - 1)
     ]
     return [first, *between, last]
+
+
+def _whole(values: list[Decimal]) -> list[Value]:
+    first, *between, last = values
+    return [*dict.fromkeys([first, *(value.to_integral() for value in between), last])]
 
 
 def significant(value: float, digits: int) -> Decimal:

@@ -151,6 +151,22 @@ def test_a_search_takes_as_many_trials_as_halvings_need() -> None:
     assert len(trials) <= most_trials(config, range(5)) == (8 + 2 * steps) * 5
 
 
+@given(st.integers(1, 50), st.integers(1, 3000), st.integers(3, 12), st.integers(0, 3100))
+def test_whole_numbers_are_halved_until_neighbours(
+    low: int, width: int, points: int, edge: int
+) -> None:
+    config = BoundaryConfig(low=low, high=low + width, points=points, ratio=1.002, integer=True)
+    trials = searched(config, [0], lambda value, seed: value < edge)
+    assert all(trial.value == int(trial.value) for trial in trials)
+    assert len(trials) <= most_trials(config, [0])
+    bracket = survey(config, [0], trials).bracket("high")
+    assert (bracket is not None) == (low < edge <= low + width)
+    if bracket is not None:
+        unstable, stable = (int(tally.value) for tally in bracket)
+        assert stable < edge <= unstable
+        assert unstable == stable + 1 or unstable <= 1.002 * stable
+
+
 def test_the_widest_stable_interval_is_the_one_whose_ends_are_sought() -> None:
     config = BoundaryConfig(low=0.01, high=100, points=9)
 

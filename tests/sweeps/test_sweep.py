@@ -10,8 +10,9 @@ import pytest
 from labctl.errors import RecipeError, UsageError
 from labctl.sweeps.field import field_of
 from labctl.sweeps.jobs import cells
-from labctl.sweeps.probe import with_range
+from labctl.sweeps.probe import Probe, with_range
 from labctl.sweeps.sweep import load_sweep, parse_seeds, sweep_named, sweep_of_field, with_values
+from labctl.sweeps.values import written
 
 HEAT = """\
 title: how hot
@@ -175,6 +176,44 @@ def test_an_override_of_what_varies_is_refused(toys: Any, override: str, words: 
         with_values(sweep, toys.load(), ["0.1,0.2"], False)
     with pytest.raises(UsageError, match=words):
         with_range(sweep, ["0.1:0.2"])
+
+
+@pytest.mark.parametrize(
+    ("name", "is_integer"),
+    [
+        ("width", True),
+        ("batch_size", True),
+        ("schedules.layers", True),
+        ("bucket", True),
+        ("rate", False),
+        ("schedules.heat", False),
+        ("lr.peak", False),
+        ("size", False),
+    ],
+)
+def test_a_field_is_known_to_take_whole_numbers(toys: Any, name: str, is_integer: bool) -> None:
+    sweep = sweep_of_field(toys.project, toys.registry, name, "toy")
+    assert sweep.axes[0].is_integer is is_integer
+    values = with_values(sweep, toys.load(), ["log:16:100/4"], False).axes[0].values
+    assert ([written(value) for value in values] == ["16", "29", "54", "100"]) is is_integer
+
+
+def test_a_boundary_of_an_integer_tries_whole_numbers(toys: Any) -> None:
+    sweep = sweep_of_field(toys.project, toys.registry, "batch_size", "toy")
+    probe = Probe(toys.project, toys.registry, with_range(sweep, ["4:40"]))
+    asked = [cell.point["batch_size"] for cell in probe.next([])]
+    assert asked[::2] == ["4", "6", "8", "11", "15", "21", "29", "40"]
+    with pytest.raises(UsageError, match=r"4\.5 to 40 should be whole numbers"):
+        with_range(sweep, ["4.5:40"])
+
+    sweeps = toys.root / "recipes" / "sweeps"
+    sweeps.mkdir()
+    text = "recipe: toy\naxes: {batch_size: [4, 8]}\nboundary: {low: 4, high: 40}\n"
+    (sweeps / "x.yaml").write_text(text, encoding="utf-8")
+    found = load_sweep(toys.project, toys.registry, "x")
+    assert found.config.boundary is not None and found.config.boundary.integer
+    (problem,) = file_problems(toys, text.replace("low: 4", "low: 4.5"))
+    assert "recipes/sweeps/x.yaml:3:1" in problem and "should be whole numbers" in problem
 
 
 def test_a_value_that_a_field_cannot_have_is_a_fault_of_the_point(heat: Any) -> None:

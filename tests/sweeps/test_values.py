@@ -48,6 +48,21 @@ def test_a_range_without_a_step_takes_the_given_one() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("log:16:100/4", ["16", "29", "54", "100"]),
+        ("log:1:10/7", ["1", "2", "3", "5", "7", "10"]),
+        ("1:16/5", ["1", "5", "8", "12", "16"]),
+        ("4:1/4", ["4", "3", "2", "1"]),
+        ("0.5:8.5/3", ["0.5", "4", "8.5"]),
+    ],
+)
+def test_spaced_values_of_an_integer_are_rounded(text: str, expected: list[str]) -> None:
+    """Ends that somebody wrote stay as they are, for the recipe to refuse."""
+    assert [written(value) for value in parse_values(text, is_integer=True)] == expected
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("0.20:0.25", "in steps of what? Write 0.20:0.25:0.01, or 0.20:0.25/6 for six values"),
