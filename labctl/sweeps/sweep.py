@@ -5,6 +5,7 @@ It lies in `recipes/sweeps/NAME.yaml`, or is made of a field and a recipe on the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -141,7 +142,8 @@ class Sweep:
         """Every point of the sweep, the last axis varying fastest.
 
         Raises:
-            UsageError: axes of different lengths that are to be zipped.
+            UsageError: axes of different lengths that are to be zipped, or a point that is there
+                twice.
         """
         columns = [[written(value) for value in axis.values] for axis in self.axes]
         if not columns:
@@ -155,7 +157,11 @@ class Sweep:
                 f"values that go together should be as many: {counts}",
                 hint="for every combination of them leave --zip away",
             )
-        return [dict(zip(self.fields, row, strict=True)) for row in zip(*columns, strict=True)]
+        rows = [*zip(*columns, strict=True)]
+        if twice := next((row for row, count in Counter(rows).items() if count > 1), None):
+            point = ", ".join(map("=".join, zip(self.fields, twice, strict=True)))
+            raise UsageError(f"the point {point} is there twice", hint="leave one of them out")
+        return [dict(zip(self.fields, row, strict=True)) for row in rows]
 
     def at(
         self,
@@ -241,6 +247,8 @@ def with_values(sweep: Sweep, recipe: Recipe, given: Sequence[str], is_zip: bool
     Raises:
         UsageError: values that cannot be read, or whose field is not clear, or given twice.
     """
+    combine: Literal["grid", "zip"] = "zip" if is_zip else sweep.config.combine
+    config = sweep.config.model_copy(update={"combine": combine})
     axes = {axis.field: axis for axis in sweep.axes}
     texts: dict[str, str] = {}
     for text in given:
@@ -261,7 +269,7 @@ def with_values(sweep: Sweep, recipe: Recipe, given: Sequence[str], is_zip: bool
         texts[path] = text
         is_integer = takes_integers(recipe, path)
         try:
-            parsed = _values(values, sweep.config, is_integer)
+            parsed = _values(values, config, is_integer)
         except ValueError as error:
             raise UsageError(f"--values {error}") from None
         axes[path] = Axis(path, parsed, is_integer)
@@ -273,8 +281,6 @@ def with_values(sweep: Sweep, recipe: Recipe, given: Sequence[str], is_zip: bool
             f"which values of {empty[0]}?", hint="--values 0.1:0.5:0.1, or --values 1,2,4"
         )
     refuse_replaced(sweep.fixed, [*axes])
-    combine: Literal["grid", "zip"] = "zip" if is_zip else sweep.config.combine
-    config = sweep.config.model_copy(update={"combine": combine})
     return replace(sweep, axes=tuple(axes.values()), config=config)
 
 
@@ -360,7 +366,8 @@ def _values(
     if not isinstance(values, str):
         several = values if isinstance(values, list) else [values]
         values = ",".join(_plain(value) for value in several)
-    return parse_values(values, step, is_integer=is_integer)
+    may_repeat = config.combine == "zip"
+    return parse_values(values, step, is_integer=is_integer, may_repeat=may_repeat)
 
 
 def _plain(value: str | float | bool) -> str:

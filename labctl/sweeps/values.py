@@ -7,6 +7,7 @@ is 0.21000000000000002.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from decimal import Decimal, InvalidOperation
 
 from labctl.recipe.source import Mark, parse_value
@@ -23,7 +24,11 @@ Value = Decimal | str | bool
 
 
 def parse_values(
-    text: str, step: Decimal | None = None, *, is_integer: bool = False
+    text: str,
+    step: Decimal | None = None,
+    *,
+    is_integer: bool = False,
+    may_repeat: bool = False,
 ) -> tuple[Value, ...]:
     """Read values.
 
@@ -31,6 +36,7 @@ def parse_values(
         text: as the command line has them.
         step: of a range `a:b` which gives none itself.
         is_integer: round the values between the ends of lo:hi/n to whole numbers, each once.
+        may_repeat: let a value be there twice.
 
     Raises:
         ValueError: they cannot be read; the message says what would work.
@@ -40,8 +46,9 @@ def parse_values(
         values += _range(part, step, is_integer) if _is_range(part) else [_single(part)]
     if not values:
         raise ValueError(f"no values; write {FORMS}")
-    if twice := next((value for value in values if values.count(value) > 1), None):
-        raise ValueError(f"{text}: {written(twice)} is there twice")
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice and not may_repeat:
+        raise ValueError(f"{text}: {written(twice[0])} is there twice")
     return tuple(values)
 
 

@@ -93,6 +93,26 @@ def test_a_field_needs_no_file(toys: Any) -> None:
     assert sweep_named(toys.project, toys.registry, "toy.heat").fields == ("schedules.heat",)
 
 
+def test_values_that_go_together_may_repeat_but_not_points(toys: Any) -> None:
+    sweep = sweep_of_field(toys.project, toys.registry, "width", "toy")
+    given = ["8,16,16", "schedules.heat=0.1,0.1,0.2"]
+    points = with_values(sweep, toys.load(), given, True).points()
+    assert [(*point.values(),) for point in points] == [("8", "0.1"), ("16", "0.1"), ("16", "0.2")]
+    with pytest.raises(UsageError, match="16 is there twice"):
+        with_values(sweep, toys.load(), given, False)
+    given = ["8,16,16", "schedules.heat=0.1,0.2,0.20"]
+    point = r"the point model\.width=16, schedules\.heat=0\.2 is there twice"
+    with pytest.raises(UsageError, match=point):
+        with_values(sweep, toys.load(), given, True).points()
+
+
+def test_a_file_may_repeat_values_that_go_together(toys: Any) -> None:
+    text = "recipe: toy\naxes: {heat: [1, 1], width: [8, 16]}\ncombine: zip\n"
+    assert "1 is there twice" in file_problems(toys, text.replace("zip", "grid"))[0]
+    (toys.root / "recipes" / "sweeps" / "x.yaml").write_text(text, encoding="utf-8")
+    assert len(load_sweep(toys.project, toys.registry, "x").points()) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "field"),
     [
