@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -27,7 +28,7 @@ RETRIED = ("diverged", "failed", "halted", "lost", "stopped")
 def sweep(
     name: str = "",
     *overrides: str,
-    values: str | float | Iterable[str | float] = (),
+    values: str | float | Iterable[object] = (),
     recipe: str | Path | None = None,
     seeds: int | str | Iterable[int] | None = None,
     zip_: bool = False,
@@ -191,12 +192,20 @@ def statuses(text: str) -> frozenset[Status]:
     return frozenset(Status(word.upper()) for word in words)
 
 
-def texts(values: str | float | Iterable[str | float]) -> list[str]:
+def texts(values: str | float | Iterable[object]) -> list[str]:
     """Values as the command line has them: plain values in one list, those of a named field by
     themselves."""
-    texts = [str(v) for v in ([values] if isinstance(values, str | float | int) else values)]
+    texts = [_yaml(v) for v in ([values] if isinstance(values, str | float | int) else values)]
     plain = ",".join(text for text in texts if "=" not in text)
     return [*([plain] if plain else []), *(text for text in texts if "=" in text)]
+
+
+def _yaml(value: object) -> str:
+    """A value as a recipe writes it: `false`, `null`, `[1, 2]`."""
+    if value is None or isinstance(value, list | tuple | dict):
+        return json.dumps(value)
+    is_truth = not isinstance(value, str) and str(value) in ("True", "False")  # also numpy's
+    return str(value).lower() if is_truth else str(value)
 
 
 def written(seeds: int | str | Iterable[int] | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 import labctl
@@ -20,3 +21,27 @@ def test_a_sweep_says_beforehand_that_no_seeds_join(
     assert "each point has the first 2 seeds" in capsys.readouterr().out
     labctl.sweep("model.depth", seeds=2, **given)
     assert "seeds" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([False, True], ["false,true"]),
+        (False, ["false"]),
+        ([None, 4], ["null,4"]),
+        ([[1, 2], (3,)], ["[1, 2],[3]"]),
+        ([0.1, "0.2:0.3/2", "beta=1,2"], ["0.1,0.2:0.3/2", "beta=1,2"]),
+        (np.array([0.1, 0.25]), ["0.1,0.25"]),
+        ([np.bool_(True), np.int64(3), np.float32(0.1)], ["true,3,0.1"]),
+    ],
+)
+def test_values_are_written_as_a_recipe_writes_them(values: Any, texts: list[str]) -> None:
+    assert sweeping.texts(values) == texts
+
+
+def test_a_truth_value_can_be_swept(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.write("sgd", "extends: tiny.yaml\noptimizer: {kind: sgd}\n")
+    seen: list[Any] = []
+    monkeypatch.setattr(sweeping, "trained", lambda _, __, asked, *___: seen.append(asked.sweep))
+    labctl.sweep("optimizer.nesterov", recipe="sgd", values=[False], project=lab.root)
+    assert seen[0].points() == [{"optimizer.nesterov": "false"}]
