@@ -108,10 +108,10 @@ def _range(part: str, step: Decimal | None, is_integer: bool) -> list[Value]:
         first, last, number = _number(ends[0]), _number(ends[1]), int(count)
         values = _spaced(part, first, last, number, is_log)
         return _whole(values) if is_integer else [*values]
-    if is_log:
-        raise ValueError(f"{part}: how many values? For example log:{body}/7")
     if len(ends) not in (2, 3):
         raise ValueError(f"{part}: a range is {FORMS}")
+    if is_log:
+        raise ValueError(f"{part}: how many values? For example log:{ends[0]}:{ends[1]}/7")
     first, last = _number(ends[0]), _number(ends[1])
     if len(ends) == 3:
         step = _number(ends[2])

@@ -71,6 +71,8 @@ def test_spaced_values_of_an_integer_are_rounded(text: str, expected: list[str])
         ("0:1:-0.1", "do not lead from 0 to 1"),
         ("0:1:0", "steps of 0"),
         ("log:1:10", "how many values? For example log:1:10/7"),
+        ("log:1:10:3", "For example log:1:10/7"),
+        ("log:5", "log:5: a range is lo:hi:step"),
         ("log:0:1/3", "only positive numbers have logarithms"),
         ("0:1/1", "from 2 to 10000 values"),
         ("1:1/3", "both ends are 1"),
