@@ -9,12 +9,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
 from .bisection import ENDS, BoundaryConfig, EndName, Survey, Tally, Trial, next_trials, survey
 from .logistic import Crossing, crossing, wilson
 from .values import written
+
+Side = dict[tuple[Decimal, int], bool]
+"""By value and seed: whether training was stable."""
+BEYOND = (
+    "fitted without the stable values beyond the unstable ones, as with them a logistic crosses "
+    "elsewhere"
+)
+SCATTERED = "a logistic fit crosses outside these two, and no value tried is excluded"
+OUTSIDE = (
+    "the fit crosses outside the two values: each of them is judged by its own trials, the fit "
+    "rests on those at all values"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +40,24 @@ class End:
     reason: str
     """Why there is no bracket; empty if there is one."""
     crossing: Crossing | None
-    """Where P(stable) crosses the level; None without a bracket."""
+    """Where P(stable) crosses the level; None without a bracket, or if no logistic fits."""
     wavering: tuple[int, ...]
     """Seeds that are unstable at a value further in than one at which they are stable."""
+    note: str = ""
+    """What the fit leaves out, or why there is none."""
 
     def sentences(self, probability: float) -> list[str]:
         """What is known of this end, for people."""
-        if self.bracket is None or self.crossing is None:
+        if self.bracket is None:
             return [f"{self.name} end: {self.reason}"]
         unstable, stable = self.bracket
-        said = [
-            f"{self.name} end: between {_counted(unstable)} and {_counted(stable)}; "
-            f"P(stable) = {probability:g} at {self._fitted(self.crossing)}"
-        ]
+        between = f"{self.name} end: between {_counted(unstable)} and {_counted(stable)}"
+        if self.crossing is None:
+            said = [f"{between}; no value is given for P(stable) = {probability:g}: {self.note}"]
+        else:
+            said = [f"{between}; P(stable) = {probability:g} at {self._fitted(self.crossing)}"]
+            if self.note:
+                said.append(f"{self.name} end: {self.note}")
         if self.wavering:
             said.append(
                 f"{self.name} end: with {_seeds(self.wavering)} training is unstable at a value "
@@ -55,6 +73,7 @@ class End:
             "reason": self.reason or None,
             "crossing": self.crossing.plain() if self.crossing else None,
             "wavering_seeds": list(self.wavering),
+            "note": self.note or None,
         }
 
     def _fitted(self, fit: Crossing) -> str:
@@ -152,30 +171,57 @@ def _end(name: EndName, config: BoundaryConfig, known: Survey, trials: Sequence[
     bracket = known.bracket(name)
     if bracket is None:
         return End(name, None, _reason(name, known), None, ())
-    first, last = _reach(name, known, config.probability)
-    side = {
-        (trial.value, trial.seed): trial.is_stable
-        for trial in trials
-        if first <= float(trial.value) <= last
-    }
-    fit = crossing(
-        [(float(value), seed, is_stable) for (value, seed), is_stable in side.items()],
-        is_rising=name == "low",
-        probability=config.probability,
+    side, near = (
+        _within(_reach(name, known, config.probability, is_near=is_near), trials)
+        for is_near in (False, True)
     )
+    fit, note = _fit(name, side, config.probability), ""
+    if near.keys() < side.keys() and not (fit and _is_between(fit, bracket)):
+        closer = _fit(name, near, config.probability)
+        if closer and _is_between(closer, bracket):
+            fit, note = closer, BEYOND
+    if fit is None or (fit.low is None and fit.high is None and not _is_between(fit, bracket)):
+        fit, note = None, SCATTERED
+    elif not _is_between(fit, bracket):
+        note = OUTSIDE
     inwards = sorted(side.items(), key=lambda item: item[0][0], reverse=name == "high")
     outcomes: dict[int, list[bool]] = {}
     for (_, seed), is_stable in inwards:
         outcomes.setdefault(seed, []).append(is_stable)
     wavering = tuple(seed for seed, found in sorted(outcomes.items()) if found != sorted(found))
-    return End(name, bracket, "", fit, wavering)
+    return End(name, bracket, "", fit, wavering, note)
 
 
-def _reach(name: EndName, known: Survey, probability: float) -> tuple[float, float]:
+def _within(values: tuple[float, float], trials: Sequence[Trial]) -> Side:
+    first, last = values
+    return {
+        (trial.value, trial.seed): trial.is_stable
+        for trial in trials
+        if first <= float(trial.value) <= last
+    }
+
+
+def _fit(name: EndName, side: Side, probability: float) -> Crossing | None:
+    return crossing(
+        [(float(value), seed, is_stable) for (value, seed), is_stable in side.items()],
+        is_rising=name == "low",
+        probability=probability,
+    )
+
+
+def _is_between(fit: Crossing, bracket: tuple[Tally, Tally]) -> bool:
+    first, last = sorted(float(tally.value) for tally in bracket)
+    return first <= fit.value <= last
+
+
+def _reach(
+    name: EndName, known: Survey, probability: float, *, is_near: bool = False
+) -> tuple[float, float]:
     """From the middle of the core to the last value that bears on this end, in order.
 
     That is the last value tried, or the last before a stretch of stable values that no chance
-    explains: that stretch has ends of its own, which one logistic cannot fit as well.
+    explains: that stretch has ends of its own, which one logistic cannot fit as well. `is_near`
+    stops before any such stretch.
     """
     core, place = known.core, known.runs.index(known.core)
     middle = math.sqrt(core[0].value * core[-1].value)
@@ -185,7 +231,8 @@ def _reach(name: EndName, known: Survey, probability: float) -> tuple[float, flo
         outward, outermost, inner = known.runs[place + 1 :], -1, min(middle, float(core[-1].value))
     outer = known.tallies[outermost]
     for gap, beyond in pairwise(outward):
-        if beyond[0].is_stable and not any(_is_open(run, probability) for run in (gap, beyond)):
+        is_chance = any(_is_open(run, probability) for run in (gap, beyond))
+        if beyond[0].is_stable and (is_near or not is_chance):
             outer = gap[outermost]
             break
     low, high = sorted((inner, float(outer.value)))

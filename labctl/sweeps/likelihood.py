@@ -82,15 +82,19 @@ class Likelihood:
         )  # fmt: skip
         return Best(middle, math.exp(float(found.x)), -float(found.fun))
 
-    def best(self) -> Best:
-        """The greatest of all, its crossing between the lowest and the highest point."""
+    def best(self) -> Best | None:
+        """The greatest of all, its crossing between the lowest and the highest point; None if it
+        only grows towards one of those, beyond which nothing is known, or towards a constant."""
         coarse = [self.height(middle, self.log_slopes).max() for middle in self.middles]
         found = minimize_scalar(
             lambda middle: -self.profile(middle).height,
             bounds=_around(self.middles, int(np.argmax(coarse))), method="bounded",
             options={"xatol": PRECISION},
         )  # fmt: skip
-        return self.profile(float(found.x))
+        best = self.profile(float(found.x))
+        edges = [self.profile(float(end)).height for end in (self.middles[0], self.middles[-1])]
+        edges.append(float(self.height(best.x, self.log_slopes[0])))
+        return best if best.height > max(edges) else None
 
     def interval(self, best: Best, fall: float) -> tuple[float | None, float | None]:
         """How far twice the height stays within `fall` of the best.

@@ -68,8 +68,8 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 def crossing(
     trials: Sequence[tuple[float, int, bool]], *, is_rising: bool, probability: float = 0.5
-) -> Crossing:
-    """Fit where P(success) crosses `probability`.
+) -> Crossing | None:
+    """Fit where P(success) crosses `probability`; None if the fit has that at an end of the values.
 
     Args:
         trials: value (positive), seed, and whether it succeeded.
@@ -87,19 +87,23 @@ def crossing(
     xs = [sign * math.log(value) for value, _, _ in trials]
     successes = [success for _, _, success in trials]
     likelihood = Likelihood(xs, successes, probability)
-    best = likelihood.best()
-    effect = design_effect(xs, [seed for _, seed, _ in trials], successes, probability, best)
-    left, right = likelihood.interval(best, NORMAL**2 * max(1.0, effect or 1.0))
     failed = max(x for x, success in zip(xs, successes, strict=True) if not success)
     succeeded = min(x for x, success in zip(xs, successes, strict=True) if success)
-    if failed < succeeded:
-        # Nothing was tried in between: no m there is more likely than another but by the penalty.
-        best = likelihood.profile((failed + succeeded) / 2)
+    # Nothing was tried in the gap of separated trials: no m there is more likely than another but
+    # by the penalty.
+    middle = likelihood.profile((failed + succeeded) / 2) if failed < succeeded else None
+    best = likelihood.best() or middle
+    if best is None:
+        return None
+    effect = design_effect(xs, [seed for _, seed, _ in trials], successes, probability, best)
+    left, right = likelihood.interval(best, NORMAL**2 * max(1.0, effect or 1.0))
+    if middle is not None:
+        best = middle
         left = None if left is None else min(left, failed)
         right = None if right is None else max(right, succeeded)
     ends = (left, right) if is_rising else (right, left)
     low, high = (None if end is None else math.exp(sign * end) for end in ends)
     return Crossing(
         value=math.exp(sign * best.x), low=low, high=high, width=1 / best.slope,
-        design_effect=effect, is_separated=failed < succeeded, n=len(trials),
+        design_effect=effect, is_separated=middle is not None, n=len(trials),
     )  # fmt: skip

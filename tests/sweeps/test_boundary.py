@@ -140,6 +140,43 @@ def test_a_gap_that_few_seeds_may_show_by_chance_is_said_to_be_one() -> None:
     assert fit(result.low).n >= sum(tally.n for tally in inner)
 
 
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("low", [1e-3, 0.01])
+@pytest.mark.parametrize("high", [5, 20, 100])
+def test_the_crossing_lies_in_its_bracket_where_all_seeds_agree(
+    number: int, low: float, high: float
+) -> None:
+    """So few seeds may show the other stretch by chance, but the fit through it crosses far off."""
+
+    def judge(value: float) -> bool:
+        return value <= 0.02 or 0.5 <= value <= 20
+
+    config, seeds, trials = BoundaryConfig(low=low, high=high), range(number), list[Trial]()
+    while wanted := next_trials(config, seeds, trials):
+        trials += [Trial(value, seed, judge(float(value))) for value, seed in wanted]
+    result = boundary(config, seeds, trials)
+    assert not result.is_monotone
+    for end in (result.low, result.high):
+        if end.bracket is not None:
+            first, last = sorted(ends(end))
+            assert first <= fit(end).value <= last
+    (end, *_) = (end for end in (result.low, result.high) if end.note)
+    assert end.sentences(0.5)[1].startswith(f"{end.name} end: fitted without the stable values")
+
+
+def test_a_fit_that_knows_nothing_gives_no_value() -> None:
+    config = BoundaryConfig(low=0.01, high=1, points=3, ratio=10)
+    trials = [Trial(Decimal(v), seed, (v, seed) == ("1", 1)) for v in ("0.01", "0.1", "1")
+              for seed in (0, 1)]  # fmt: skip
+    result = boundary(config, (0, 1), trials)
+    assert result.low.crossing is None
+    assert result.low.sentences(0.5) == [
+        "low end: between 0.1 (0 of 2 stable) and 1 (1 of 2 stable); no value is given for "
+        "P(stable) = 0.5: a logistic fit crosses outside these two, and no value tried is excluded"
+    ]
+    assert result.low.plain()["note"] == result.low.note
+
+
 def test_seeds_without_a_single_threshold_are_named() -> None:
     rough = {Decimal("0.01389"): (2, 4)}
     trials = searched(lambda value, seed: value < 0.5)
@@ -148,9 +185,9 @@ def test_seeds_without_a_single_threshold_are_named() -> None:
     ]
     result = boundary(CONFIG, SEEDS, trials)
     assert result.high.wavering == (2, 4) and result.is_monotone
-    assert result.high.sentences(0.5)[1].startswith(
-        "high end: with seeds 2, 4 training is unstable"
-    )
+    _, outside, wavering = result.high.sentences(0.5)
+    assert outside.startswith("high end: the fit crosses outside the two values")
+    assert wavering.startswith("high end: with seeds 2, 4 training is unstable")
     assert found(lambda value, seed: value < 0.5 + seed / 10).high.wavering == ()
 
 
@@ -186,6 +223,7 @@ def test_as_json() -> None:
     assert plain["low"]["crossing"]["n"] == fit(result.low).n
     assert plain["high"] == {
         "bracket": None, "reason": result.high.reason, "crossing": None, "wavering_seeds": [],
+        "note": None,
     }  # fmt: skip
     assert plain["stable"] == [stable, 10]
     assert plain["is_monotone"] is False and plain["is_finished"] is True
@@ -244,14 +282,17 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(own: float) -> None:
         trials = searched(logistic(rng, own))
         result = boundary(CONFIG, SEEDS, trials)
         for end, truth in ((result.low, TRUE_LOW), (result.high, TRUE_HIGH)):
+            if end.crossing is None:
+                continue
             hits.append(covers(fit(end), truth))
             widths.append(math.log((fit(end).high or math.inf) / (fit(end).low or 1e-300)))
-        if own == 1:
+        if own == 1 and result.high.crossing:
             middle = math.sqrt(result.stable[0].value * result.stable[-1].value)
             side = [(float(t.value), i, t.is_stable) for i, t in enumerate(trials)
                     if float(t.value) >= middle]  # fmt: skip
             naive.append(covers(crossing(side, is_rising=False), TRUE_HIGH))
     n = len(hits)
+    assert n > 285, "hardly ever is there no fit"
     assert sum(hits) >= stats.binom.ppf(0.001, n, 0.95)
     assert np.median(widths) < 12 * WIDTH
     if own == 0:

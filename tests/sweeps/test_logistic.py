@@ -177,10 +177,17 @@ def test_a_falling_probability_is_the_mirror_image(change: Callable[[float], flo
     assert (down.low, down.high) == pytest.approx((change(up.high), change(up.low)), rel=1e-4)
 
 
-def test_trials_that_run_the_wrong_way_bound_nothing() -> None:
+def test_trials_that_run_the_wrong_way_cross_nowhere() -> None:
     found = crossing([(value, seed, value < 0.4) for value in (0.1, 0.3, 0.5, 0.9)
                       for seed in range(5)], is_rising=True)  # fmt: skip
-    assert found.low is None and found.high is None
+    assert found is None
+
+
+def test_the_end_of_the_values_is_no_crossing() -> None:
+    unstable = (0.027, 0.139, 0.316, 0.477, 0.489)
+    values = (0.001, 0.005, *unstable, 0.502, 0.529, 0.72, 3.7)
+    trials = [(value, seed, value not in unstable) for value in values for seed in range(3)]
+    assert crossing(trials, is_rising=True) is None
 
 
 @pytest.mark.parametrize(
