@@ -1,7 +1,7 @@
 """The ends of the stable range of a parameter, as far as finished trials show them.
 
 At either end: the values between which it lies, and a logistic fit of P(stable) over the trials
-from the middle of the stable range outwards.
+from the middle of the stable range outwards, or over all if it has no other end.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class End:
     """Seeds that are unstable at a value further in than one at which they are stable."""
     note: str = ""
     """What the fit leaves out, or why there is none."""
+    used: tuple[float, float] | None = None
+    """The first and last value of the fit, if there are others."""
 
     def sentences(self, probability: float) -> list[str]:
         """What is known of this end, for people."""
@@ -78,11 +80,13 @@ class End:
 
     def _fitted(self, fit: Crossing) -> str:
         """The crossing and its interval, with what the interval rests on."""
-        low = "below all values tried" if fit.low is None else f"{fit.low:.4g}"
-        high = "above all values tried" if fit.high is None else f"{fit.high:.4g}"
+        first, last = (f"{value:.4g}" for value in self.used) if self.used else ("", "")
+        low = f"below {first or 'all values tried'}" if fit.low is None else f"{fit.low:.4g}"
+        high = f"above {last or 'all values tried'}" if fit.high is None else f"{fit.high:.4g}"
         interval = f"95 % interval {low} to {high}"
         if fit.low is None and fit.high is None:
-            interval = "95 % interval wider than the values tried"
+            tried = f"{first} to {last}" if self.used else "the values tried"
+            interval = f"95 % interval wider than {tried}"
         basis = f"logistic fit, {fit.n} trials"
         if fit.design_effect is None:
             basis += " of one seed, which say nothing about another"
@@ -175,11 +179,11 @@ def _end(name: EndName, config: BoundaryConfig, known: Survey, trials: Sequence[
         _within(_reach(name, known, config.probability, is_near=is_near), trials)
         for is_near in (False, True)
     )
-    fit, note = _fit(name, side, config.probability), ""
+    fit, fitted, note = _fit(name, side, config.probability), side, ""
     if near.keys() < side.keys() and not (fit and _is_between(fit, bracket)):
         closer = _fit(name, near, config.probability)
         if closer and _is_between(closer, bracket):
-            fit, note = closer, BEYOND
+            fit, fitted, note = closer, near, BEYOND
     if fit is None or (fit.low is None and fit.high is None and not _is_between(fit, bracket)):
         fit, note = None, SCATTERED
     elif not _is_between(fit, bracket):
@@ -189,7 +193,10 @@ def _end(name: EndName, config: BoundaryConfig, known: Survey, trials: Sequence[
     for (_, seed), is_stable in inwards:
         outcomes.setdefault(seed, []).append(is_stable)
     wavering = tuple(seed for seed, found in sorted(outcomes.items()) if found != sorted(found))
-    return End(name, bracket, "", fit, wavering, note)
+    values = sorted({float(value) for value, _ in fitted})
+    is_all = len(values) == len(known.tallies)
+    used = None if is_all or fit is None else (values[0], values[-1])
+    return End(name, bracket, "", fit, wavering, note, used)
 
 
 def _within(values: tuple[float, float], trials: Sequence[Trial]) -> Side:
@@ -217,7 +224,8 @@ def _is_between(fit: Crossing, bracket: tuple[Tally, Tally]) -> bool:
 def _reach(
     name: EndName, known: Survey, probability: float, *, is_near: bool = False
 ) -> tuple[float, float]:
-    """From the middle of the core to the last value that bears on this end, in order.
+    """From the middle of the core, or its far side if it has no other end, to the last value that
+    bears on this end, in order.
 
     That is the last value tried, or the last before a stretch of stable values that no chance
     explains: that stretch has ends of its own, which one logistic cannot fit as well. `is_near`
@@ -226,9 +234,13 @@ def _reach(
     core, place = known.core, known.runs.index(known.core)
     middle = math.sqrt(core[0].value * core[-1].value)
     if name == "low":
-        outward, outermost, inner = known.runs[:place][::-1], 0, max(middle, float(core[0].value))
+        outward, outermost, innermost = known.runs[:place][::-1], 0, -1
+        inner = max(middle, float(core[0].value))
     else:
-        outward, outermost, inner = known.runs[place + 1 :], -1, min(middle, float(core[-1].value))
+        outward, outermost, innermost = known.runs[place + 1 :], -1, 0
+        inner = min(middle, float(core[-1].value))
+    if known.bracket("high" if name == "low" else "low") is None:
+        inner = float(known.tallies[innermost].value)
     outer = known.tallies[outermost]
     for gap, beyond in pairwise(outward):
         is_chance = any(_is_open(run, probability) for run in (gap, beyond))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -177,6 +178,24 @@ def test_a_fit_that_knows_nothing_gives_no_value() -> None:
     assert result.low.plain()["note"] == result.low.note
 
 
+def test_all_trials_are_fitted_where_there_is_no_other_end() -> None:
+    result = found(lambda value, seed: value < 0.5)
+    assert fit(result.high).n == sum(tally.n for tally in result.tallies)
+    assert result.high.used is None
+
+
+def test_what_was_left_out_of_the_fit_is_not_said_to_be_excluded() -> None:
+    result = found(lambda value, seed: 0.0031 < value < 1.23, seeds=[3])
+    assert result.high.used is not None
+    first, last = result.high.used
+    assert result.tallies[0].value < first < result.stable[-1].value and last == 10
+    assert f"95 % interval wider than {first:.4g} to 10 (" in result.high.sentences(0.5)[0]
+    half = End(
+        "high", result.high.bracket, "", replace(fit(result.high), high=2.5), (), "", (0.1, 10)
+    )
+    assert "95 % interval below 0.1 to 2.5 (" in half.sentences(0.5)[0]
+
+
 def test_seeds_without_a_single_threshold_are_named() -> None:
     rough = {Decimal("0.01389"): (2, 4)}
     trials = searched(lambda value, seed: value < 0.5)
@@ -196,8 +215,8 @@ def test_one_seed_says_nothing_about_others() -> None:
     unstable, stable = ends(result.high)
     assert stable <= fit(result.high).value <= unstable
     assert result.high.sentences(0.5)[0].endswith(
-        "95 % interval wider than the values tried (logistic fit, 11 trials of one seed, "
-        "which say nothing about another)"
+        "to above all values tried (logistic fit, 14 trials of one seed, which say nothing about "
+        "another)"
     )
 
 
