@@ -40,6 +40,7 @@ _OVER_TIME: Mapping[str, Callable[[float, float], float]] = {
 }  # fmt: skip
 _BEGIN = Time(0, "step")
 _KEYWORDS = ("and", "or", "for", "after")
+_NO_METRICS = ("nan", "inf", "infinity")
 EXAMPLE = "for example `test/acc < max(test/acc) - 10% for 2 after 3ep`"
 
 
@@ -272,7 +273,11 @@ class _Parser:
         made = Comparison(left, sign, self.sum())
         if not made.metrics:
             raise ValueError(f"{made} compares no metric, {EXAMPLE}")
-        while (word := self.accept("for", "after")) is not None:
+        given = set[str]()
+        while word := self.accept("for", "after"):
+            if word in given:
+                raise ValueError(f"{made} has `{word}` twice; write it once, {EXAMPLE}")
+            given.add(word)
             made = replace(made, times=self.count()) if word == "for" else self.after(made)
         return made
 
@@ -310,16 +315,20 @@ class _Parser:
         negative = self.accept("-") is not None
         found = self.peek()
         if found is not None and found["number"]:
+            value = float(found["number"]) * (0.01 if found["percent"] else 1.0)
+            if math.isinf(value):
+                raise self.fault("a finite number")
             token = self.take()
-            value = float(token["number"]) * (0.01 if token["percent"] else 1.0)
             return Number(-value if negative else value, bool(token["percent"]))
         if negative or found is None or not found["word"] or found["word"] in _KEYWORDS:
             raise self.fault("a metric, a number or max(metric)")
+        if found["word"].lower() in _NO_METRICS:
+            raise self.fault("a metric or a finite number")
         word = self.take()["word"]
         if word not in _OVER_TIME or not self.accept("("):
             return Metric(word)
         inner = self.peek()
-        if inner is None or not inner["word"]:
+        if inner is None or not inner["word"] or inner["word"].lower() in _NO_METRICS:
             raise self.fault("the name of a metric")
         metric = Metric(self.take()["word"], word)
         self.expect(")")
