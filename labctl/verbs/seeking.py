@@ -15,8 +15,9 @@ from rich.text import Text
 from labctl.errors import UsageError
 from labctl.project import Project
 from labctl.registry.registry import Registry
+from labctl.reports.result import result_of
 from labctl.reports.rows import Rows
-from labctl.reports.sweeps import rows_of, trials_of
+from labctl.reports.sweeps import Swept, rows_of, trials_of, untried
 from labctl.store.status import Status
 from labctl.sweeps.bisection import Trial
 from labctl.sweeps.boundary import Boundary
@@ -192,20 +193,28 @@ def probe_of(project: Project, registry: Registry, asked: Asked, values: Sequenc
 
 def trials_before(probe: Probe) -> list[Trial]:
     """What was tried before, if it counts."""
+    before = _before(probe)
+    return trials_of(before) if before else []
+
+
+def _before(probe: Probe) -> Swept | None:
     sweep = probe.sweep
     if probe.config.budget is not None or sweep.fixed:
-        return []
-    rows = Rows(probe.project, probe.registry, sweep.preset, ())
-    return trials_of(rows_of(rows, sweep))
+        return None
+    return rows_of(Rows(probe.project, probe.registry, sweep.preset, ()), sweep)
 
 
 def bounded(probe: Probe, how: How) -> Bounds:
     """What `boundary` does: step after step, each a sweep of its own."""
     say_note(probe.sweep, how)
-    trials = trials_before(probe)
+    before = _before(probe)
+    trials = trials_of(before) if before else []
+    ended = [result for _, row in before.along for result in row.results.values()] if before else []
     while todo := probe.next(trials):
         trials += probe.judged(_answered(probe, todo, how))
-    found = boundary_of(probe.config, probe.sweep.seeds, trials)
+        runs = (cell.run(probe.project) for cell in todo)
+        ended += [result_of(run) for run in runs if run.status is Status.DONE]
+    found = boundary_of(probe.config, probe.sweep.seeds, trials, tuple(untried(ended)))
     confirmed = _answered(probe, probe.at_length(found), how)
     return Bounds(found, tuple(probe.confirmations(found, confirmed)))
 

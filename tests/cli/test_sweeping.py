@@ -126,6 +126,7 @@ def test_why_names_what_changed(swept: Any) -> None:
 
 
 def test_a_boundary_is_found_and_goes_on_from_what_is_done(swept: Any) -> None:
+    swept.write("quick", SHORT.replace("< 4%}", "< 4%, silent: train/x > 1}"))
     text = QUICK + "boundary: {low: 1e-2, high: 1e6, points: 3, ratio: 20}\nseeds: [0, 1]\n"
     swept.write("sweeps/peak", text)
     code, output = swept.labctl("sweep", "peak", "--boundary", "--dry-run")
@@ -133,6 +134,7 @@ def test_a_boundary_is_found_and_goes_on_from_what_is_done(swept: Any) -> None:
     code, output = swept.labctl("sweep", "peak", "--boundary", "--no-track")
     assert code == 0, output
     assert "low end: none in the range" in output and "high end: between" in output
+    assert "rule silent was never tried in" in output
     done = len(runs(swept))
     code, output = swept.labctl("sweep", "peak", "--boundary", "--no-track", "--json")
     found = json.loads(output[output.index("{") :])
