@@ -18,6 +18,7 @@ from .evidence import of_row
 from .grid import Cell, Grid, GridRow, Heading
 from .plots.curves import learning_curves
 from .plots.frontier import frontier
+from .plots.plane import plane
 from .plots.plot import Plot
 from .plots.schedules import schedules
 from .plots.stability import marks, stability
@@ -100,11 +101,12 @@ def _plots(
         return
     metric, suffix = metrics[0], label.removeprefix(file.name)
     for name, found in sweeps.items():
-        fields = found.sweep.fields
-        made = marks(found.along, metric) if len(fields) == 1 else []
-        if made:
-            title = found.sweep.config.title or f"{name}{suffix}"
+        fields, title = found.sweep.fields, found.sweep.config.title or f"{name}{suffix}"
+        if len(fields) == 1 and (made := marks(found.along, metric)):
             yield stability(title, fields[0], metric, made, f"{name}{suffix}")
+        elif len(fields) == 2:
+            over = (fields[0], fields[1])
+            yield from filter(None, (plane(title, over, metric, found.pairs, f"{name}{suffix}"),))
     if sum(bool(row.results) for _, row in named) > MOST_ROWS:
         return
     yield from filter(

@@ -62,6 +62,16 @@ class Swept:
         return [(p[0][1], row) for p, row in self.rows if row.edition == self.edition]
 
     @property
+    def pairs(self) -> list[tuple[tuple[str, str], Row]]:
+        """Each row that the sweep itself names with its values, of a sweep over two fields."""
+        planned = set(_planned(self.sweep))
+        return [
+            ((point[0][1], point[1][1]), row)
+            for point, row in self.rows
+            if row.edition == self.edition and point in planned
+        ]
+
+    @property
     def editions(self) -> list[Swept]:
         """What the sweep's claims are judged by: the sweep, or if it has no answer as it is now,
         what was published before the recipe changed, of each bundle by itself."""

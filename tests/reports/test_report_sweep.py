@@ -195,6 +195,34 @@ def test_the_plot_shows_what_the_table_says(wide: Any) -> None:
     assert again == plot, "the same runs give the same bytes"
 
 
+def test_two_fields_span_a_plane(lab: Any) -> None:
+    lab.recipe("base")
+    lab.sweep("recipe: base\naxes: {width: '2,4', peak: '0.1,0.2'}\nseeds: [0, 1]\n", "both")
+    for width, peak, accs in ((2, 0.1, (0.5, 0.6)), (4, 0.1, (0.9, 0.7)), (4, 0.2, (0.8, None))):
+        for seed, acc in enumerate(accs):
+            status = "DONE" if acc else "DIVERGED"
+            point = [f"model.width={width}", f"schedules.lr.peak={peak}"]
+            lab.run("base", seed, acc=acc or 0.1, status=status, point=point)
+    lab.run("base", 0, acc=0.3, point=["model.width=3", "schedules.lr.peak=0.15"])  # a search's
+    (plot,) = [plot for plot in lab.report("both").plots if plot.name == "both"]
+    assert [line.split(",") for line in plot.csv.splitlines()] == [
+        ["model.width", "schedules.lr.peak", "mean", "sd", "n", "stable"],
+        ["2", "0.1", "55.0", str(50**0.5), "2", "1.0"],
+        ["4", "0.1", "80.0", str(200**0.5), "2", "1.0"],
+        ["4", "0.2", "80.0", "", "1", "0.5"],
+    ]
+    assert plot.svg.count("P(stable) 0.50") == 1 and "P(stable) 1" not in plot.svg
+
+
+def test_a_plane_without_a_mean_says_what_was_stable(lab: Any) -> None:
+    lab.recipe("base")
+    lab.sweep("recipe: base\naxes: {width: '2,4', peak: '0.1,0.2'}\nseeds: [0]\n", "both")
+    assert not lab.report("both").plots
+    lab.run("base", 0, status="HALTED", point=["model.width=2", "schedules.lr.peak=0.1"])
+    (plot,) = lab.report("both").plots
+    assert "P(stable) 0.00" in plot.svg
+
+
 def test_values_that_are_no_numbers_stand_side_by_side(lab: Any) -> None:
     lab.recipe("base")
     lab.sweep("recipe: base\naxes: {precision: [fp32, bf16]}\nseeds: [0]\n", "precision")
