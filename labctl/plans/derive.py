@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from labctl.recipe.document import ScheduleBlock
+from labctl.recipe.looks import LOGS_PER_EPOCH
 from labctl.recipe.recipe import Recipe, Selected
 from labctl.recipe.times import Time
 from labctl.registry.registry import BUILTIN
@@ -29,7 +30,7 @@ def plans(recipe: Recipe, seeds: Sequence[int] = ()) -> tuple[Plan, ...]:
 def _plan(recipe: Recipe, work: Work) -> Plan:
     values = _identity(work)
     runtime = recipe.document.runtime
-    default_log = max(1, recipe.clock.steps_per_epoch // 10)
+    default_log = max(1, recipe.clock.steps_per_epoch // LOGS_PER_EPOCH)
     log_every = _steps(recipe, runtime.log_every) if runtime.log_every else default_log
     return Plan(
         recipe=recipe.name,
