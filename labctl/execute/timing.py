@@ -91,10 +91,15 @@ class Timing:
             supply.ahead = min(supply.ahead, self.per_window)
             training.supply = supply
 
+    @property
+    def _made_at_once(self) -> int:
+        """Steps of a supply of batches."""
+        supply = self.supplies[0]
+        return min(supply.ahead, supply.work.steps_per_epoch)
+
     def _per_window(self, steps: int) -> int:
         """Steps of a window: whole supplies of batches, unless these are many times larger."""
-        supply = self.supplies[0]
-        made_at_once = min(supply.ahead, supply.work.steps_per_epoch)
+        made_at_once = self._made_at_once
         if made_at_once > STRETCH * steps:
             return steps
         return -(-steps // made_at_once) * made_at_once
@@ -105,9 +110,11 @@ class Timing:
         self._settle()
 
     def warm_up(self) -> None:
+        """Until amid a supply: a window that began with the making of one would have the device
+        wait for it, which in training has steps to do meanwhile."""
         for attempt in self.attempts[1:]:
             self._turn(attempt)
-        self._rounds(max(WARM_STEPS, self.per_window) - 1)
+        self._rounds(max(WARM_STEPS, self.per_window) + self._made_at_once // 2 - 1)
         self._settle()
 
     def measured(self) -> dict[str, Any]:

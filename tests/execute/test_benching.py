@@ -22,6 +22,7 @@ from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
 from labctl.registry.registry import Registry
 from labctl.store.run import Run
+from labctl.train.supply import Supply
 from labctl.train.training import Training
 
 
@@ -147,6 +148,33 @@ def test_windows_hold_whole_supplies_of_batches(lab: Any, tmp_path: Path) -> Non
     assert timed.per_window == epoch  # 20 asked for; an epoch's batches are made at once
     assert timed._per_window(epoch // timing.STRETCH - 1) == epoch // timing.STRETCH - 1
     timed.let_go()
+
+
+@pytest.mark.slow
+def test_windows_begin_amid_a_supply_of_batches(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plans(recipe_of(lab))[0]
+    run = Run(tmp_path / "seed=0")
+    run.create(case_of(plan, Asked("eager", 1, "0%", 0), 0), {})
+    bench = Bench(lab.project.data_roots, Stop(), lab.registry, {})
+    timed = Timing([run], bench, plan, 0, steps=100)
+    timed.first_step()
+    timed.warm_up()
+    made, original = [], Supply._some
+
+    def noted(supply: Supply, step: int) -> Any:
+        made.append(step)
+        return original(supply, step)
+
+    monkeypatch.setattr(Supply, "_some", noted)
+    began = timed.trainings[0].step
+    timed.measured()
+    timed.let_go()
+    epoch = plan.work.steps_per_epoch
+    assert [step % epoch for step in made] == [0] * len(made)
+    assert began % epoch == epoch // 2
+    assert made[0] == began + epoch - epoch // 2
 
 
 @pytest.mark.slow
