@@ -33,11 +33,14 @@ class Window:
 
     def add(self, metrics: Metrics) -> None:
         """Add one step's metrics; does not wait for the device."""
+        seen = [name for name in metrics if name in self._totals]
+        if seen:  # one launch for all of them
+            torch._foreach_add_(
+                [tensor for name in seen for tensor in self._totals[name]],
+                [tensor for name in seen for tensor in metrics[name]],
+            )
         for name, (total, count) in metrics.items():
-            if name in self._totals:
-                before = self._totals[name]
-                self._totals[name] = (before[0] + total, before[1] + count)
-            else:
+            if name not in self._totals:
                 self._totals[name] = (total.clone(), count.clone())
         self.steps += 1
         self.is_timed &= self._clock.is_fair
@@ -69,7 +72,7 @@ class Window:
     @classmethod
     def from_state(cls, state: dict[str, Any], clock: Clock) -> Window:
         window = cls(clock)
-        window._totals = dict(state["totals"])
+        window._totals = {name: (t.clone(), c.clone()) for name, (t, c) in state["totals"].items()}
         window.steps, window._before = state["steps"], state["seconds"]
         window.is_timed = state.get("is_timed", True)
         window.is_typical = state.get("is_typical", True)

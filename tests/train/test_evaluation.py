@@ -10,12 +10,10 @@ from labctl.data.batches import Batches
 from labctl.data.examples import Windows
 from labctl.recipe.document import Numerics
 from labctl.registry.card import DataSpec, Places
-from labctl.train.clock import Clock
 from labctl.train.evaluation import evaluate
 from labctl.train.learner import Objective
 from labctl.train.losses import cross_entropy
 from labctl.train.numerics import Arithmetic
-from labctl.train.window import Window
 
 CPU = torch.device("cpu")
 ARITHMETIC = Arithmetic(Numerics(), CPU)
@@ -80,14 +78,3 @@ def test_tokens_without_a_target_do_not_count() -> None:
 
     result = evaluate(Next(), Batches(windows, spec, CPU), objective(spec=spec), {}, ARITHMETIC, 2)
     assert result.metrics["acc"] == 1.0 and result.metrics["loss"] < 1e-6
-
-
-def test_a_window_sums_pairs_and_survives_its_state() -> None:
-    window = Window()
-    for total, count in ((3.0, 4.0), (1.0, 4.0), (5.0, 2.0)):
-        window.add({"acc": (torch.tensor(total), torch.tensor(count))})
-    assert window.means() == {"acc": 0.9}
-    again = Window.from_state(window.state_dict(), Clock())
-    again.add({"acc": (torch.tensor(0.0), torch.tensor(5.0))})
-    assert again.means() == {"acc": 9 / 15} and again.steps == 4
-    assert window.means() == {"acc": 0.9}
