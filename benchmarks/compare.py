@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from argparse import Namespace
+from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -112,9 +112,25 @@ def _print(found: Mapping[str, Any], console: Console) -> None:
     console.print(table)
 
 
+class _Show(Action):
+    """Print what an earlier comparison wrote, and leave."""
+
+    def __call__(self, parser: ArgumentParser, asked: Namespace, file: Any, *more: Any) -> None:
+        try:
+            _print(json.loads(Path(file).read_text(encoding="utf-8")), _console())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            parser.error(f"{file} is not what --out writes: {type(error).__name__}: {error}")
+        parser.exit()
+
+
+def _console() -> Console:
+    return Console(highlight=False, emoji=False)
+
+
 def main() -> int:
     """Compare, print, and write one JSON file."""
     parser = arguments(__doc__)
+    parser.add_argument("--show", action=_Show, metavar="FILE", help="print this JSON file again")
     parser.add_argument("--rounds", type=positive, default=3, help="turns of each loop")
     parser.add_argument("--engines", default="auto", help="of labctl bench")
     parser.add_argument("--together", default="1", help="of labctl bench")
@@ -122,7 +138,7 @@ def main() -> int:
                         help="of the plain loop")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("compare.json"), help="the JSON file")
     asked = parser.parse_args()
-    console = Console(highlight=False, emoji=False)
+    console = _console()
     try:
         found = compared(asked, console)
     except LabctlError as error:

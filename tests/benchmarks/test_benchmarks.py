@@ -87,3 +87,11 @@ def test_all_loops_are_compared_by_turns(tmp_path: Path) -> None:
         assert loop["x"] == pytest.approx(loop["median"] / first)
     assert found["batch_size"] == 16
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+    again = ran("compare.py", tmp_path, "--show", "out.json")
+    assert again.returncode == 0 and again.stdout and done.stdout.endswith(again.stdout)
+
+
+def test_a_comparison_that_is_none_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("{}")
+    done = ran("compare.py", tmp_path, "--show", "other.json")
+    assert done.returncode == 2 and "other.json is not what --out writes" in done.stderr
