@@ -32,7 +32,10 @@ from labctl.train.training import Diverged, Halted, Training
 from .hardware import device_facts
 from .stop import Stop
 
-PROGRESS_SECONDS = 0.5
+PROGRESS_SECONDS = (0.5, 5.0)
+"""Between two notes of how far a run is, at least and at most."""
+PROGRESS_SHARE = 2e-3
+"""Of a worker's time, that these notes may take before they become rarer: a disk may be slow."""
 TURN = 1
 """Steps that a run takes before the next one has its turn."""
 
@@ -93,7 +96,7 @@ class Attempt:
         self.done: dict[str, Any] | None = None
         """How the run ended, if this attempt only adds measurements: whatever becomes of them, the
         run stays DONE."""
-        self._noted = 0.0
+        self._note_due = 0.0
 
     def claim(self) -> bool:
         """Take the run; False if another worker has it, or it is done."""
@@ -228,12 +231,15 @@ class Attempt:
         self.lock.release()
 
     def _note_progress(self, training: Training) -> None:
-        now = time.monotonic()
-        if now - self._noted > PROGRESS_SECONDS:
-            self._noted = now
-            progress = {
-                "step": training.step,
-                "time": time.time(),
-                "seconds_per_step": training.seconds_per_step,
-            }
-            write_json(self.run.folder / "progress.json", progress, durable=False)
+        began = time.monotonic()
+        if began < self._note_due:
+            return
+        progress = {
+            "step": training.step,
+            "time": time.time(),
+            "seconds_per_step": training.seconds_per_step,
+        }
+        write_json(self.run.folder / "progress.json", progress, durable=False)
+        least, most = PROGRESS_SECONDS
+        wanted = (time.monotonic() - began) * len(self.bench.live) / PROGRESS_SHARE
+        self._note_due = began + min(max(wanted, least), most)
