@@ -11,6 +11,15 @@ from labctl.api import Config, DataSpec, Knob
 
 Mask = Literal["soft", "transition", "hard"]
 Share = Annotated[float, Field(gt=0, le=1)]
+Channels = Annotated[int, Field(ge=1)]
+
+
+class StemConfig(Config):
+    """Convolutions of 3x3 pixels, and one of 1x1, that make the patches."""
+
+    widths: tuple[Channels, ...] = Field(default=(64, 128, 256), min_length=1)
+    """Channels after each of 3x3. The last log2(patch_size) of them halve the resolution, those
+    before keep it."""
 
 
 class DendritesConfig(Config):
@@ -69,6 +78,8 @@ class DendriticLiquidConfig(Config):
 
     patch_size: int = Field(default=4, ge=1)
     """Pixels on a patch's side; must divide the image's."""
+    stem: StemConfig | None = None
+    """Convolutions that make the patches; null: a single one, as large as a patch."""
     embed_dim: int = Field(default=256, ge=1)
     """Width of a token."""
     depth: int = Field(default=6, ge=1)
@@ -94,6 +105,18 @@ class DendriticLiquidConfig(Config):
                 f"num_heads {self.num_heads} does not divide embed_dim {self.embed_dim}; "
                 f"embed_dim {near * self.num_heads} would do"
             )
+        if self.stem is not None:
+            halvings = self.patch_size.bit_length() - 1
+            if self.patch_size != 1 << halvings:
+                raise ValueError(
+                    f"stem halves the resolution, and patch_size {self.patch_size} is no power of "
+                    f"two; patch_size {1 << halvings}, or stem: null"
+                )
+            if len(self.stem.widths) < halvings:
+                raise ValueError(
+                    f"stem.widths has {len(self.stem.widths)} convolutions, and patch_size "
+                    f"{self.patch_size} needs {halvings} that halve the resolution"
+                )
         if self.sparse is not None:
             keep = self.sparse.keep
             if len(keep) != self.depth:

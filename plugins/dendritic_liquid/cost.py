@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from labctl.api import DataSpec, KnobValue
 
-from .config import DendriticLiquidConfig
+from .config import DendriticLiquidConfig, StemConfig
 
 
 def patches_of(config: DendriticLiquidConfig, spec: DataSpec) -> int:
@@ -36,6 +36,30 @@ def patches_in_blocks(
     return chain
 
 
+def stem_strides(config: StemConfig, patch_size: int) -> list[int]:
+    """Of its convolutions of 3x3: 2 of the last log2(patch_size), 1 of those before."""
+    halvings = patch_size.bit_length() - 1
+    return [1] * (len(config.widths) - halvings) + [2] * halvings
+
+
+def patches_macs(config: DendriticLiquidConfig, spec: DataSpec) -> int:
+    """Of one image, for what makes its patches.
+
+    n C P^2 D of one convolution as large as a patch; of a stem, the sum over its convolutions of 9
+    times pixels that come out, channels before and channels after, and of 1x1 n times channels D.
+    """
+    channels, patches, width = spec.shape[0], patches_of(config, spec), config.embed_dim
+    if config.stem is None:
+        return patches * channels * config.patch_size**2 * width
+    pixels, total = math.prod(spec.shape[1:]), 0
+    strides = stem_strides(config.stem, config.patch_size)
+    for after, stride in zip(config.stem.widths, strides, strict=True):
+        pixels //= stride**2
+        total += 9 * pixels * channels * after
+        channels = after
+    return total + patches * channels * width
+
+
 def forward_macs(
     config: DendriticLiquidConfig, spec: DataSpec, knobs: Mapping[str, KnobValue]
 ) -> int:
@@ -44,10 +68,10 @@ def forward_macs(
     A block of N tokens costs 4 N D^2 + 2 N^2 D + 2 N D W with an MLP W wide; dendrites of n patches
     that come in cost n D b h; a gate N (2 D c + 3 c D).
     """
-    width, channels = config.embed_dim, spec.shape[0]
+    width = config.embed_dim
     hidden = max(1, round(width * config.mlp_ratio))
     entering = patches_of(config, spec)
-    total = entering * channels * config.patch_size**2 * width + width * spec.num_classes
+    total = patches_macs(config, spec) + width * spec.num_classes
     for patches in patches_in_blocks(config, spec, knobs):
         tokens = 1 + patches
         total += 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * hidden

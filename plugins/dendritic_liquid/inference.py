@@ -19,8 +19,8 @@ from .model import DendriticLiquidViT
 from .watching import batches, opened
 
 LEAST_ROUNDS = 5
-NORM = 5
-"""What fvcore charges for each element of a layer norm."""
+NORMS: dict[type[nn.Module], int] = {nn.LayerNorm: 5, nn.BatchNorm2d: 2}
+"""What fvcore charges for each element of a norm, in evaluation."""
 
 
 @torch.no_grad()
@@ -33,7 +33,7 @@ def inference_cost(config: InferenceCostConfig, context: MeasureContext) -> dict
 
     Returns:
         Per image: `macs`, multiply-accumulates executed, on average over the images; `fvcore`, as
-        fvcore counts, layer norms included. `mac_ratio` and `fvcore_ratio`, over those of the plain
+        fvcore counts, norms included. `mac_ratio` and `fvcore_ratio`, over those of the plain
         transformer. For each number of images at once `b<k>/per_second`, `b<k>/plain_per_second`,
         their ratio `b<k>/speedup`, which `1 / mac_ratio` bounds, and, where fewer are executed,
         `b<k>/eta`, the share of the saving that is saved as time. `latency_ms`, if one image at
@@ -79,16 +79,16 @@ def _counted(model: nn.Module, images: Tensor, knobs: Any) -> tuple[float, float
 
     def note(module: nn.Module, given: tuple[Tensor]) -> None:
         nonlocal normed
-        normed += given[0].numel()
+        normed += NORMS[type(module)] * given[0].numel()
 
     flops = 0
     with ExitStack() as stack:
         for module in model.modules():
-            if isinstance(module, nn.LayerNorm):
+            if type(module) in NORMS:
                 stack.callback(module.register_forward_pre_hook(note).remove)
         for batch in images.split(128):
             flops += count(partial(model, batch, knobs)).flops
-    return flops / 2 / len(images), (flops / 2 + NORM * normed) / len(images)
+    return flops / 2 / len(images), (flops / 2 + normed) / len(images)
 
 
 def _seconds(

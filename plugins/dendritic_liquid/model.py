@@ -16,6 +16,7 @@ from .config import DendriticLiquidConfig, SparseConfig
 from .cost import kept
 from .packing import Packed, Padding, attended_packed
 from .sparsity import cls_share, hard_of, mask_of
+from .stem import Stem
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,11 @@ class DendriticLiquidViT(nn.Module):
         size, dim = config.patch_size, config.embed_dim
         self.grid = (height // size, width // size)
         self.num_patches = self.grid[0] * self.grid[1]
-        self.patches = nn.Conv2d(channels, dim, size, stride=size)
+        self.patches: nn.Module = (
+            nn.Conv2d(channels, dim, size, stride=size)
+            if config.stem is None
+            else Stem(config.stem, channels, size, dim)
+        )
         self.cls = nn.Parameter(torch.zeros(dim))
         self.positions = nn.Parameter(torch.zeros(1 + self.num_patches, dim))
         self.dropout = nn.Dropout(config.dropout)

@@ -24,5 +24,10 @@ class TestPacked(TestDendriticLiquid):
 
 
 @pytest.mark.slow
+class TestStem(TestDendriticLiquid):
+    recipe = "dl_strong_conv"
+
+
+@pytest.mark.slow
 class TestExploring(TestDendriticLiquid):
     overrides = ("model.sparse.explore=0.2", "model.dropout=0.1")
