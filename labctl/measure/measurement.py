@@ -30,3 +30,5 @@ class MeasureContext:
     seed: int
     places: Places = field(default_factory=lambda: Places(()))
     """Where files of data are looked for."""
+    curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """What the run journalled so far: of each metric its value by step."""

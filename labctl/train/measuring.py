@@ -52,6 +52,7 @@ def take_measurements(
             folder=folder,
             seed=plan.work.seed,
             places=assembly.places,
+            curves=run.journal.curves,
         )
         values: dict[str, float] = measurement.card.run(measurement.config, context)
         named = {f"{part.name}/{name}": value for name, value in values.items()}

@@ -5,17 +5,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labctl.api import Architecture, DataSpec, LossTerm, MeasurementCard
+from labctl.api import Architecture, DataSpec, Empty, LearnerCard, LossTerm, MeasurementCard
 
 from .config import DendriticLiquidConfig, TokenBudgetConfig, fault, knobs
 from .cost import realised
-from .measure_config import ImportanceMapsConfig, InferenceCostConfig, TokenFlowConfig
+from .measure_config import (
+    ImportanceMapsConfig,
+    InferenceCostConfig,
+    TokenCourseConfig,
+    TokenFlowConfig,
+)
 
 if TYPE_CHECKING:
-    from labctl.api import MeasureContext
+    from labctl.api import LearnerParts, MeasureContext
 
     from .budget import TokenBudget
     from .model import DendriticLiquidViT
+    from .observed import ObservedBackprop
 
 
 def _build(config: DendriticLiquidConfig, spec: DataSpec) -> DendriticLiquidViT:
@@ -30,10 +36,22 @@ def _token_budget(config: TokenBudgetConfig, spec: DataSpec) -> TokenBudget:
     return TokenBudget(config)
 
 
+def _observed_backprop(config: Empty, parts: LearnerParts) -> ObservedBackprop:
+    from .observed import ObservedBackprop
+
+    return ObservedBackprop(parts)
+
+
 def _token_flow(config: TokenFlowConfig, context: MeasureContext) -> dict[str, float]:
     from .flow import token_flow
 
     return token_flow(config, context)
+
+
+def _token_course(config: TokenCourseConfig, context: MeasureContext) -> dict[str, float]:
+    from .course import token_course
+
+    return token_course(config, context)
 
 
 def _importance_maps(config: ImportanceMapsConfig, context: MeasureContext) -> dict[str, float]:
@@ -58,6 +76,12 @@ cards = (
         realised=realised,
         fault=fault,
     ),
+    LearnerCard(
+        name="observed_backprop",
+        summary="back-propagation that notes gates, importance and patches kept once an epoch",
+        build=_observed_backprop,
+        takes_mixtures=True,
+    ),
     LossTerm(
         name="token_budget",
         summary="what it costs a sparse model to keep other shares of its tokens than asked",
@@ -70,6 +94,13 @@ cards = (
         summary="patches left out, gates and winning branches, block by block: figure and arrays",
         config=TokenFlowConfig,
         run=_token_flow,
+        only_for=("dendritic_liquid_vit",),
+    ),
+    MeasurementCard(
+        name="token_course",
+        summary="gates, importance and patches kept, block by block over training: figure, arrays",
+        config=TokenCourseConfig,
+        run=_token_course,
         only_for=("dendritic_liquid_vit",),
     ),
     MeasurementCard(

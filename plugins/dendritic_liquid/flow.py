@@ -10,7 +10,7 @@ import torch
 from labctl.api import MeasureContext
 
 from .measure_config import TokenFlowConfig
-from .watching import Look, batches, look, opened
+from .watching import Look, batches, look, opened, openness
 
 BANDS = ((10, 20), (40, 50), (60, 60))
 """Per cent of the patches that the document expects early, middle and late blocks to leave out."""
@@ -61,8 +61,8 @@ def _gates(found: Look) -> Any:
     """(2, L): sums over tokens of gate times weight, and of weight."""
     of_blocks = []
     for seen, gate in zip(found.seen, found.gates, strict=True):
-        weights = torch.ones_like(gate) if seen.weights is None else seen.weights.float()
-        of_blocks.append((float((gate * weights).sum()), float(weights.sum())))
+        total, weight = openness(seen, gate)
+        of_blocks.append((float(total), float(weight)))
     return np.array(of_blocks).T
 
 

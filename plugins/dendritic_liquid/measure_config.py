@@ -20,6 +20,10 @@ class TokenFlowConfig(Config):
     """How many, from its beginning."""
 
 
+class TokenCourseConfig(Config):
+    """What was noted during training is drawn as it is."""
+
+
 class ImportanceMapsConfig(Config):
     """Which images are drawn."""
 

@@ -74,6 +74,13 @@ def look(model: DendriticLiquidViT, inputs: Tensor, knobs: Any) -> Look:
     return found
 
 
+def openness(seen: Seen, gate: Tensor) -> tuple[Tensor, Tensor]:
+    """Of one block's gate (B, 1 + m): its sum over the tokens that are left, and how many these
+    are, both 0-d; with soft masks a token counts by its weight."""
+    weights = torch.ones_like(gate) if seen.weights is None else seen.weights.float()
+    return (gate * weights).sum(), weights.sum()
+
+
 @contextmanager
 def _hooked(model: DendriticLiquidViT, found: Look) -> Iterator[None]:
     with ExitStack() as stack:
