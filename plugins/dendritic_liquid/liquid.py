@@ -36,7 +36,10 @@ class LiquidGate(nn.Module):
 
     def gate(self, read: Tensor, written: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """gamma, g and h, each (B, N, D)."""
-        hidden = F.silu(self.backbone(torch.cat([read, written], -1)))
+        of_read, of_written = self.backbone.weight.chunk(2, 1)
+        # Two products: to join the tokens first would write and read them once more.
+        drive = F.linear(read, of_read) + F.linear(written, of_written, self.backbone.bias)
+        hidden = F.silu(drive)
         flow, first, second = self.heads(hidden).chunk(3, -1)
         time = F.softplus(self.tau) * self.share
         return torch.sigmoid(-flow * time), first.tanh(), second.tanh()

@@ -96,11 +96,12 @@ class DendriticLiquidViT(nn.Module):
                 above = hard_of(scores, sparse, knobs["temperature"])
                 alive = above if alive is None or gathers else alive * above
                 excess.append(alive.sum(1).mean() / self.num_patches - sparse.keep[place])
-                if gathers:
-                    chosen = self._best(scores, kept(sparse.keep[place], self.num_patches), sparse)
+                count = kept(sparse.keep[place], self.num_patches)
+                if gathers and count < scores.shape[1]:
+                    chosen = self._best(scores, count, sparse)
                     tokens, number = _gathered(tokens, chosen), number.gather(1, chosen)
                     importance = None if importance is None else importance.gather(1, chosen)
-                else:
+                elif not gathers:
                     stands = (knobs["mask"], knobs["temperature"], knobs["hardness"])
                     weights = with_cls(mask_of(scores, alive, sparse, *stands))
             queries, keys, values = block.attention.heads(block.qkv(tokens))
@@ -127,9 +128,10 @@ class DendriticLiquidViT(nn.Module):
                 scores = padding.packed(of_patches)[packed.images :]
             if scores is not None:
                 above = scores > sparse.threshold
-                packed = packed.only(above)
+                places = above.nonzero().squeeze(1)
+                packed = packed.only(places)
                 padding = Padding(packed)
-                importance = None if importance is None else importance[above]
+                importance = None if importance is None else importance[places]
                 excess.append(above.sum() / (packed.images * self.num_patches) - sparse.keep[place])
             mixed, heads = attended_packed(block.attention, block.qkv(packed.tokens), padding)
             if importance is not None:
@@ -152,14 +154,14 @@ class DendriticLiquidViT(nn.Module):
         return Output(self.head(cls), {"excess": torch.stack(list(excess))} if excess else {})
 
     def _best(self, scores: Tensor, count: int, sparse: SparseConfig) -> Tensor:
-        """int64 (B, count), ascending: the patches of the highest scores (B, n), or all of them; in
-        training `explore` of the places go to others by lot."""
-        count = min(count, scores.shape[1])
+        """int64 (B, count), ascending: the patches of the highest scores (B, n); in training
+        `explore` of the places go to others by lot."""
         scores = scores.detach()
         lots = round(sparse.explore * count) if self.training else 0
-        index = scores.topk(count - lots, dim=1).indices
+        index = scores.topk(count - lots, dim=1, sorted=False).indices
         if lots:
-            index = torch.rand_like(scores).scatter(1, index, 1.0).topk(count, dim=1).indices
+            lot = torch.rand_like(scores).scatter(1, index, 1.0)
+            index = lot.topk(count, dim=1, sorted=False).indices
         return index.sort(1).values
 
 

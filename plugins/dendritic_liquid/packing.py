@@ -42,10 +42,10 @@ class Packed:
         """(S, D)."""
         return self.tokens[self.images :]
 
-    def only(self, kept: Tensor) -> Packed:
-        """Of the patches those where bool (S,) says so. Waits for the device."""
-        row = torch.cat([self.cls, self.patches[kept]])
-        return replace(self, tokens=row, image=self.image[kept], patch=self.patch[kept])
+    def only(self, places: Tensor) -> Packed:
+        """Of the patches those at int64 places (S',), ascending, of the row of all S."""
+        row = torch.cat([self.cls, self.patches[places]])
+        return replace(self, tokens=row, image=self.image[places], patch=self.patch[places])
 
     def with_tokens(self, tokens: Tensor) -> Packed:
         """The same places, other tokens (B + S, D)."""
@@ -53,7 +53,8 @@ class Packed:
 
 
 class Padding:
-    """Where tokens that are packed stand when each image has a row as long as the longest."""
+    """Where tokens that are packed stand when each image has a row as long as the longest. Making
+    one waits for the device."""
 
     def __init__(self, packed: Packed) -> None:
         device = packed.tokens.device

@@ -68,7 +68,7 @@ def masked_attention(queries: Tensor, keys: Tensor, values: Tensor, weights: Ten
     """
     logits = (queries @ keys.transpose(-2, -1)).float() / math.sqrt(queries.shape[-1])
     own = torch.eye(keys.shape[-2], dtype=torch.bool, device=keys.device)
-    counts = torch.where(own, 1.0, weights[:, None, None, :])
+    counts = weights[:, None, None, :].masked_fill(own, 1.0)
     top = logits.detach().masked_fill(counts == 0, -torch.inf).amax(-1, keepdim=True)
     weighed = (logits - top).clamp(max=0).exp() * counts
     attention = weighed / (weighed.sum(-1, keepdim=True) + EPSILON)
