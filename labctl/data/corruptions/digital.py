@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from .corruption import to_uint8
 from .filters import gaussian, sampled
+from .jpeg import MULTIPLE, recoded
 
 Elastic = tuple[float, float, float]
 """Amplitude and smoothness of the displacement, amplitude of the affine map; all over the side."""
@@ -94,7 +95,10 @@ def _box(before: int, after: int) -> Tensor:
 
 
 def jpeg_compression(images: Tensor, quality: int) -> Tensor:
-    """Encoded and decoded by Pillow, colours at half the resolution; on the CPU, image by image."""
+    """Encoded and decoded, colours at half the resolution. Grey images, and those whose sides are
+    no multiples of 16, by Pillow, on the CPU and one by one: the same values."""
+    if images.shape[1] == 3 and not any(side % MULTIPLE for side in images.shape[-2:]):
+        return recoded(to_uint8(images), quality).to(images) / 255
     pixels = to_uint8(images).permute(0, 2, 3, 1).squeeze(-1).cpu().numpy()
     decoded = torch.from_numpy(np.stack([_recoded(picture, quality) for picture in pixels]))
     return decoded.reshape(len(images), *images.shape[2:], -1).permute(0, 3, 1, 2).to(images) / 255

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import math
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
 from labctl.data.corruptions.catalogue import CORRUPTIONS
 from labctl.data.corruptions.corruption import Corruption, to_uint8
+from labctl.data.corruptions.jpeg import recoded
 from labctl.data.corruptions.suite import generated
 
 BY_NAME = {corruption.name: corruption for corruption in CORRUPTIONS}
@@ -91,6 +95,50 @@ def test_jpeg_is_the_standard_but_for_rounding(photographs: Tensor, severity: in
     apart = np.abs(found.astype(int) - by_hand(corruption, photographs, severity).astype(int))
     lost = np.abs(found.astype(int) - photographs.permute(0, 2, 3, 1).numpy().astype(int))
     assert apart.mean() < 0.2 * lost.mean()
+
+
+@pytest.mark.parametrize("quality", [1, 10, 40, 50, 58, 65, 80, 95, 100])
+def test_jpeg_is_libjpegs_to_the_last_bit(quality: int) -> None:
+    """Noise, smooth colours and corners of the cube, of images that are not square, and alone."""
+    draws = torch.Generator().manual_seed(quality)
+    noise = torch.randint(0, 256, (24, 3, 32, 48), generator=draws, dtype=torch.uint8)
+    smooth = torch.from_numpy(ndimage.gaussian_filter(noise.numpy() / 1.0, (0, 0, 3, 3)))
+    stretched = ((smooth - 128) * 6 + 128).clamp(0, 255).to(torch.uint8)
+    corners = (noise > 127).to(torch.uint8) * 255
+    images = torch.cat([noise, stretched, corners])
+    expected = []
+    for image in images:
+        file = BytesIO()
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality)
+        expected.append(torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1))
+    assert torch.equal(recoded(images, quality), torch.stack(expected))
+    assert torch.equal(recoded(images[5:6], quality), expected[5][None])
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 32), (3, 24, 24), (3, 8, 8)])
+def test_jpeg_takes_grey_and_small_images(shape: tuple[int, int, int]) -> None:
+    grey = torch.full((2, *shape), 100, dtype=torch.uint8)
+    found = BY_NAME["jpeg_compression"](grey, 5, torch.Generator())
+    assert found.shape == grey.shape and (found.int() - 100).abs().max() <= 2
+
+
+def test_draws_are_the_same_on_any_number_of_threads() -> None:
+    """Of 1100 images, whose chunks are of 500: as if they were made one after the other."""
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (1100, 3, 8, 8), generator=draws, dtype=torch.uint8)
+    corruption, threads, found = BY_NAME["shot_noise"], torch.get_num_threads(), []
+    try:
+        for count in (1, 4):
+            torch.set_num_threads(count)
+            found.append(generated(images)(corruption, 3))
+    finally:
+        torch.set_num_threads(threads)
+    alone = []
+    for place, chunk in enumerate(images.split(500)):
+        digest = hashlib.sha256(f"0/shot_noise/3/{place}".encode()).digest()
+        stream = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        alone.append(corruption(chunk, 3, stream))
+    assert torch.equal(found[0], torch.cat(alone)) and torch.equal(found[1], found[0])
 
 
 def test_there_are_fifteen_and_the_fifth_severity_is_worse_than_the_first(
