@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +37,23 @@ class Corruption:
         Raises:
             ValueError: there is no such severity.
         """
+        return self.made(images, severity, self.drawn(images.cpu(), severity, generator))
+
+    def drawn(
+        self, images: Tensor, severity: int, generator: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """What is random, on the CPU, for uint8 images there."""
+        return self.draw(images.float() / 255, self._level(severity), generator)
+
+    def made(self, images: Tensor, severity: int, drawn: Sequence[Tensor]) -> Tensor:
+        """uint8 images of such ones, and of what was drawn for them."""
+        on_device = (tensor.to(images.device) for tensor in drawn)
+        return to_uint8(self.apply(images.float() / 255, self._level(severity), *on_device))
+
+    def _level(self, severity: int) -> Any:
         if not 1 <= severity <= SEVERITIES:
             raise ValueError(f"severity {severity} is not one of 1 to {SEVERITIES}")
-        level = self.levels[severity - 1]
-        drawn = self.draw(images.cpu().float() / 255, level, generator)
-        on_device = (tensor.to(images.device) for tensor in drawn)
-        return to_uint8(self.apply(images.float() / 255, level, *on_device))
+        return self.levels[severity - 1]
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,24 @@ def generated(images: Tensor, seed: int = 0) -> Images:
     """What labctl makes of uint8 (N, C, H, W), on their device.
 
     Each corruption at each severity draws from a generator of its own for every `CHUNK` images, so
-    it is the same whichever others are made, and for fewer images.
+    it is the same whichever others are made, and for fewer images. Chunks are drawn for in as many
+    threads as torch has, while the device works on those before.
     """
+    chunks, on_host = images.split(CHUNK), images.cpu().split(CHUNK)
 
     def of(corruption: Corruption, severity: int) -> Tensor:
-        parts = []
-        for place, chunk in enumerate(images.split(CHUNK)):
+        def drawn(place: int) -> tuple[Tensor, ...]:
             name = f"{seed}/{corruption.name}/{severity}/{place}"
             digest = hashlib.sha256(name.encode()).digest()
             stream = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-            parts.append(corruption(chunk, severity, stream))
-        return torch.cat(parts)
+            return corruption.drawn(on_host[place], severity, stream)
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            made = [
+                corruption.made(chunk, severity, draws)
+                for chunk, draws in zip(chunks, pool.map(drawn, range(len(chunks))), strict=True)
+            ]
+        return torch.cat(made)
 
     return of
 
