@@ -6,8 +6,9 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from copy import deepcopy
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,11 @@ from labctl.api import MeasureContext, count
 
 from .measure_config import InferenceCostConfig
 from .model import DendriticLiquidViT
-from .watching import batches, opened
+from .watching import BATCH, batches, opened
 
 LEAST_ROUNDS = 5
+FORMS = 256
+"""Forms of models that are compiled in a process, of all seeds that are measured in it."""
 NORMS: dict[type[nn.Module], int] = {nn.LayerNorm: 5, nn.BatchNorm2d: 2}
 """What fvcore charges for each element of a norm, in evaluation."""
 
@@ -29,7 +32,9 @@ def inference_cost(config: InferenceCostConfig, context: MeasureContext) -> dict
     that of the same transformer without dendrites, gate and sparsity.
 
     Both are timed in turns in this process, with the same images, so that ratios do not depend on
-    what else the machine does; the images are on the device, and no gradient is kept.
+    what else the machine does; the images are on the device, and no gradient is kept. As written,
+    each operator by itself reads and writes every token once more, which costs most where most is
+    added; `compiled` and in bf16 is how models are used.
 
     Returns:
         Per image: `macs`, multiply-accumulates executed, on average over the images; `fvcore`, as
@@ -37,25 +42,34 @@ def inference_cost(config: InferenceCostConfig, context: MeasureContext) -> dict
         transformer. For each number of images at once `b<k>/per_second`, `b<k>/plain_per_second`,
         their ratio `b<k>/speedup`, which `1 / mac_ratio` bounds, and, where fewer are executed,
         `b<k>/eta`, the share of the saving that is saved as time. `latency_ms`, if one image at
-        once is asked for.
+        once is asked for. With a `precision` of its own, `agreement`, the share of the images of
+        which the model says the same class as in that of its weights.
 
     Raises:
         LabctlError: there is no such split.
     """
-    model = opened(context)
-    plain = _plain(model, context)
+    trained = opened(context)
     images = torch.cat([b.inputs for b in batches(context, config.split, config.images)])
     numbers: dict[str, float] = {}
+    model = trained
+    if config.precision is not None:
+        model = deepcopy(trained).to(torch.bfloat16)
+        same = _classes(trained, images, context) == _classes(model, images, context)
+        numbers["agreement"] = float(same.float().mean())
+        images = images.to(torch.bfloat16)
+    plain = _plain(model, context)
     macs, fvcore = _counted(model, images, context.knobs)
     plain_macs, plain_fvcore = _counted(plain, images[:1], {})
     ratio = macs / plain_macs
     numbers |= {"macs": macs, "mac_ratio": ratio}
     numbers |= {"fvcore": fvcore, "fvcore_ratio": fvcore / plain_fvcore}
+    run, run_plain = (_fused(model), _fused(plain)) if config.compiled else (model, plain)
     for size in config.batches:
         batch = images[torch.arange(size, device=images.device) % len(images)]
-        own, other = _seconds(
-            partial(model, batch, context.knobs), partial(plain, batch, {}), config.seconds
-        )
+        with torch._dynamo.config.patch(recompile_limit=FORMS, accumulated_recompile_limit=FORMS):
+            own, other = _seconds(
+                partial(run, batch, context.knobs), partial(run_plain, batch, {}), config.seconds
+            )
         numbers[f"b{size}/per_second"] = size / own
         numbers[f"b{size}/plain_per_second"] = size / other
         numbers[f"b{size}/speedup"] = other / own
@@ -71,6 +85,19 @@ def _plain(model: DendriticLiquidViT, context: MeasureContext) -> DendriticLiqui
     parts = {"dendrites": None, "liquid": None, "sparse": None}
     plain = DendriticLiquidViT(model.config.model_copy(update=parts), context.spec)
     return plain.to(context.device, model.positions.dtype).eval()
+
+
+def _classes(model: DendriticLiquidViT, images: Tensor, context: MeasureContext) -> Tensor:
+    """int64 (B,): what the model says of images (B, C, H, W) in whatever precision."""
+    parts = images.to(model.positions.dtype).split(BATCH)
+    return torch.cat([model(part, context.knobs).logits.argmax(-1) for part in parts])
+
+
+def _fused(model: DendriticLiquidViT) -> Callable[..., object]:
+    sparse = model.config.sparse
+    if sparse is not None and sparse.execution == "packed":
+        return cast("Callable[..., object]", torch.compile(model))
+    return cast("Callable[..., object]", torch.compile(model, fullgraph=True, dynamic=False))
 
 
 def _counted(model: nn.Module, images: Tensor, knobs: Any) -> tuple[float, float]:

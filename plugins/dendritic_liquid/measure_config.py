@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -46,3 +46,8 @@ class InferenceCostConfig(Config):
     """Images at once, each timed."""
     seconds: float = Field(default=1.0, gt=0)
     """For which each model is timed at each number, at least."""
+    precision: Literal["bf16"] | None = None
+    """To which weights and images of both models are rounded; null: that of the weights."""
+    compiled: bool = False
+    """Whether both models are fused by `torch.compile`, for each number of images anew. Packed ones
+    are in pieces, between the places where they wait for the device."""

@@ -32,7 +32,7 @@ ROWS: dict[str, dict[str, Any]] = {
 PLACES = [
     (row, mask)
     for row, parts in ROWS.items()
-    for mask in (("soft", "transition", "hard") if "sparse" in parts else ("hard",))
+    for mask in (("soft", "transition", "hard") if row in ("sparse", "full") else ("hard",))
 ]
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero")
 

@@ -193,6 +193,49 @@ def test_packed_costs_what_its_images_have_left(
     assert hard["mac_ratio"] < 1 < all_there["mac_ratio"]
 
 
+def test_cost_in_another_precision_says_how_often_the_answer_is_the_same(
+    dl_card: Any, context: Callable[..., MeasureContext]
+) -> None:
+    given = context(**PARTS, sparse={"keep": KEEP})
+    options = {"images": 40, "batches": (4,), "seconds": 0.01}
+    as_trained = measured(dl_card, "inference_cost", given, **options)
+    rounded = measured(dl_card, "inference_cost", given, **options, precision="bf16")
+    model = opened(given)
+    with torch.no_grad():
+        answers = model(inputs_of(given, 40), given.knobs).logits.argmax(-1)
+        coarse = model.bfloat16()(inputs_of(given, 40).bfloat16(), given.knobs).logits.argmax(-1)
+    assert rounded["agreement"] == pytest.approx((answers == coarse).float().mean().item())
+    assert "agreement" not in as_trained and rounded["macs"] == as_trained["macs"]
+
+
+@pytest.mark.parametrize(
+    ("execution", "asked"),
+    [("topk", {"fullgraph": True, "dynamic": False}), ("packed", {})],
+)
+def test_what_is_timed_can_be_compiled(
+    dl_card: Any, context: Callable[..., MeasureContext], monkeypatch: pytest.MonkeyPatch,
+    execution: str, asked: dict[str, bool],
+) -> None:  # fmt: skip
+    """Both models; packed ones wait for the device within, so they are none but in pieces."""
+    compiled: list[tuple[Any, dict[str, Any]]] = []
+
+    def note(model: Any, **options: Any) -> Any:
+        compiled.append((model.config, options))
+        return model
+
+    monkeypatch.setattr(torch, "compile", note)
+    limit = torch._dynamo.config.recompile_limit
+    given = context(**PARTS, sparse={"keep": KEEP, "execution": execution})
+    options = {"images": 8, "batches": (2, 4), "seconds": 0.01}
+    measured(dl_card, "inference_cost", given, **options, compiled=True)
+    plain = given.model_config.model_copy(
+        update={"dendrites": None, "liquid": None, "sparse": None}
+    )
+    whole = {"fullgraph": True, "dynamic": False}
+    assert compiled == [(given.model_config, asked), (plain, whole)]
+    assert torch._dynamo.config.recompile_limit == limit
+
+
 def test_a_split_that_is_not_there_is_said(
     dl_card: Any, context: Callable[..., MeasureContext]
 ) -> None:
