@@ -49,5 +49,5 @@ class InferenceCostConfig(Config):
     precision: Literal["bf16"] | None = None
     """To which weights and images of both models are rounded; null: that of the weights."""
     compiled: bool = False
-    """Whether both models are fused by `torch.compile`, for each number of images anew. Packed ones
-    are in pieces, between the places where they wait for the device."""
+    """Whether models are fused by `torch.compile`, for each number of images anew. Packed ones,
+    which wait for the device twice a block, are timed as written, beside a plain one that is."""
