@@ -53,6 +53,13 @@ class Mix(Config):
             raise ValueError("switch is for mixup and cutmix together")
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_what_says_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = dump(self)
+        if not (self.mixup and self.cutmix):
+            del values["switch"]
+        return values
+
     @property
     def share_of_cutmix(self) -> float:
         """Of the samples that are mixed."""

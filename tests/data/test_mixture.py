@@ -148,6 +148,15 @@ def test_a_mixture_can_be_trained_on_and_says_so_in_the_loss(lab: Any) -> None:
     assert blended.plan.key != plain.plan.key
 
 
+@pytest.mark.parametrize(
+    "mix",
+    ["{mixup: 0.2}", "{mixup: 0.2, cutmix: 0.0}", "{cutmix: 1.0}", "{mixup: 0.8, cutmix: 1.0}"],
+)
+def test_a_stored_plan_is_read_as_it_was_planned(lab: Any, mix: str) -> None:
+    plan = lab.jobs("tiny", f"data.augment.mix={mix}")[0].plan
+    assert type(plan).model_validate_json(plan.model_dump_json()) == plan
+
+
 def test_a_learner_that_reads_one_target_is_refused_it(lab: Any) -> None:
     with pytest.raises(RecipeError, match="learner eqprop does not take targets that are mixed"):
         lab.jobs("tiny", "data.augment.mix={mixup: 0.2}", "learner={kind: eqprop}")
