@@ -115,6 +115,15 @@ def test_jpeg_is_libjpegs_to_the_last_bit(quality: int) -> None:
     assert torch.equal(recoded(images[5:6], quality), expected[5][None])
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_jpeg_is_the_same_on_a_gpu() -> None:
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (500, 3, 32, 32), generator=draws, dtype=torch.uint8)
+    for quality in (40, 80):
+        assert torch.equal(recoded(images.cuda(), quality).cpu(), recoded(images, quality))
+
+
 @pytest.mark.parametrize("shape", [(1, 32, 32), (3, 24, 24), (3, 8, 8)])
 def test_jpeg_takes_grey_and_small_images(shape: tuple[int, int, int]) -> None:
     grey = torch.full((2, *shape), 100, dtype=torch.uint8)
