@@ -64,5 +64,5 @@ CORRUPTIONS: tuple[Corruption, ...] = (
         digital.draw_deformation,
     ),
     Corruption("pixelate", (0.95, 0.9, 0.85, 0.75, 0.65), digital.pixelate),
-    Corruption("jpeg_compression", (80, 65, 58, 50, 40), digital.jpeg_compression),
+    Corruption("jpeg_compression", (80, 65, 58, 50, 40), digital.jpeg_compression, digital.encode),
 )

@@ -13,7 +13,6 @@ from torch import Generator, Tensor
 
 from .corruption import to_uint8
 from .filters import gaussian, sampled
-from .jpeg import MULTIPLE, recoded
 
 Elastic = tuple[float, float, float]
 """Amplitude and smoothness of the displacement, amplitude of the affine map; all over the side."""
@@ -94,17 +93,19 @@ def _box(before: int, after: int) -> Tensor:
     return weights / weights.sum(1, keepdim=True)
 
 
-def jpeg_compression(images: Tensor, quality: int) -> Tensor:
-    """Encoded and decoded, colours at half the resolution. Grey images, and those whose sides are
-    no multiples of 16, by Pillow, on the CPU and one by one: the same values."""
-    if images.shape[1] == 3 and not any(side % MULTIPLE for side in images.shape[-2:]):
-        return recoded(to_uint8(images), quality).to(images) / 255
-    pixels = to_uint8(images).permute(0, 2, 3, 1).squeeze(-1).cpu().numpy()
-    decoded = torch.from_numpy(np.stack([_recoded(picture, quality) for picture in pixels]))
-    return decoded.reshape(len(images), *images.shape[2:], -1).permute(0, 3, 1, 2).to(images) / 255
+def encode(images: Tensor, quality: int, generator: Generator) -> tuple[Tensor]:
+    """What libjpeg makes of them, uint8 (B, C, H, W): not random, but at home on the CPU."""
+    pictures = to_uint8(images).permute(0, 2, 3, 1).squeeze(-1).numpy()
+    decoded = torch.from_numpy(np.stack([_recoded(picture, quality) for picture in pictures]))
+    return (decoded.reshape(len(images), *images.shape[2:], -1).permute(0, 3, 1, 2),)
 
 
 def _recoded(picture: NDArray[Any], quality: int) -> NDArray[Any]:
     file = BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file))
+
+
+def jpeg_compression(images: Tensor, quality: int, decoded: Tensor) -> Tensor:
+    """Encoded and decoded, colours at half the resolution."""
+    return decoded.to(images) / 255

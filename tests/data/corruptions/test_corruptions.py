@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
-from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,13 +13,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
 from labctl.data.corruptions.catalogue import CORRUPTIONS
 from labctl.data.corruptions.corruption import Corruption, to_uint8
-from labctl.data.corruptions.jpeg import recoded
 from labctl.data.corruptions.suite import generated
 
 BY_NAME = {corruption.name: corruption for corruption in CORRUPTIONS}
@@ -62,6 +59,8 @@ def by_hand(corruption: Corruption, images: Tensor, severity: int) -> NDArray[An
     for place, image in enumerate(images):
         x = image.permute(1, 2, 0).numpy() / 255.0
         own = [np.asarray(_last(tensor[place])) for tensor in draws]
+        if corruption.name == "jpeg_compression":
+            own = []  # what it draws is the answer
         found = getattr(REFERENCE, corruption.name)(x, level, *own)
         if corruption.name == "motion_blur":
             found = np.round(np.clip(found, 0, 1) * 255) / 255
@@ -95,33 +94,6 @@ def test_jpeg_is_the_standard_but_for_rounding(photographs: Tensor, severity: in
     apart = np.abs(found.astype(int) - by_hand(corruption, photographs, severity).astype(int))
     lost = np.abs(found.astype(int) - photographs.permute(0, 2, 3, 1).numpy().astype(int))
     assert apart.mean() < 0.2 * lost.mean()
-
-
-@pytest.mark.parametrize("quality", [1, 10, 40, 50, 58, 65, 80, 95, 100])
-def test_jpeg_is_libjpegs_to_the_last_bit(quality: int) -> None:
-    """Noise, smooth colours and corners of the cube, of images that are not square, and alone."""
-    draws = torch.Generator().manual_seed(quality)
-    noise = torch.randint(0, 256, (24, 3, 32, 48), generator=draws, dtype=torch.uint8)
-    smooth = torch.from_numpy(ndimage.gaussian_filter(noise.numpy() / 1.0, (0, 0, 3, 3)))
-    stretched = ((smooth - 128) * 6 + 128).clamp(0, 255).to(torch.uint8)
-    corners = (noise > 127).to(torch.uint8) * 255
-    images = torch.cat([noise, stretched, corners])
-    expected = []
-    for image in images:
-        file = BytesIO()
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality)
-        expected.append(torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1))
-    assert torch.equal(recoded(images, quality), torch.stack(expected))
-    assert torch.equal(recoded(images[5:6], quality), expected[5][None])
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_jpeg_is_the_same_on_a_gpu() -> None:
-    draws = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (500, 3, 32, 32), generator=draws, dtype=torch.uint8)
-    for quality in (40, 80):
-        assert torch.equal(recoded(images.cuda(), quality).cpu(), recoded(images, quality))
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 32), (3, 24, 24), (3, 8, 8)])
