@@ -103,10 +103,14 @@ def stability(title: str, field: str, metric: str, found: Sequence[Mark], name: 
 
 def _set_axis(axes: Axes, found: Sequence[Mark]) -> None:
     """A logarithmic axis for values over decades; names for values that are no numbers."""
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
+
     places = [mark.x for mark in found]
     if any(position(mark.label) is None for mark in found):
         axes.set_xticks(places, [mark.label for mark in found])
     elif places and min(places) > 0 and max(places) / min(places) > DECADES:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     elif 0 < len(places) <= 12:
         axes.set_xticks(places, [mark.label for mark in found])

@@ -15,6 +15,7 @@ from labctl.reports.plots.curves import learning_curves, lines
 from labctl.reports.plots.frontier import Offer, front, frontier
 from labctl.reports.plots.plot import PALETTE, color, dash, write_plot
 from labctl.reports.plots.schedules import schedules
+from labctl.reports.plots.stability import Mark, stability
 from labctl.reports.report import report
 from labctl.reports.result import Curve, PhaseFact, Result, result_of
 from labctl.reports.rows import Row
@@ -85,6 +86,20 @@ def test_learning_curves_name_their_rows_and_their_band(named: Sequence[tuple[st
     assert (float(rows[-1]["mean"]), rows[-1]["n"]) == (pytest.approx(70.0), "2")
     assert "test/acc (%)" in plot.svg and "Base" in plot.svg, "text stays text"
     assert learning_curves(named, "test/f1", "main-curves") is None
+
+
+@pytest.mark.parametrize("label", [r"$\foo$ & 100 %", r"$\alpha$ x_1"])
+def test_labels_are_drawn_as_they_are_written(named: Sequence[tuple[str, Row]], label: str) -> None:
+    """A dollar begins no formula, in which one of these would be an error."""
+    plot = learning_curves([(label, named[0][1])], "test/acc", "c")
+    assert plot is not None
+    assert label in {element.text for element in ElementTree.fromstring(plot.svg).iter()}
+
+
+def test_values_over_decades_are_written_without_formulas() -> None:
+    found = [Mark(10.0**-n, f"1e-{n}", 50.0, None, (50.0,), 1.0) for n in range(1, 5)]
+    plot = stability("lr", "lr.peak", "test/acc", found, "lr")
+    assert "$" not in plot.svg and ">0.001<" in plot.svg
 
 
 def test_schedules_show_what_moves_and_what_it_came_to(named: Sequence[tuple[str, Row]]) -> None:
