@@ -243,6 +243,21 @@ def test_latex_escapes_what_latex_would_read() -> None:
     assert text.isascii()
 
 
+@pytest.mark.parametrize(
+    ("text", "set_as"),
+    [
+        ("a -- b --- c ---- d", "a -{}- b -{}-{}- c -{}-{}-{}- d"),
+        ("\u0394acc \u03a3 \u03a9 \u0391", r"$\Delta$acc $\Sigma$ $\Omega$ A"),
+        ("\u03bb \u039b \u03bf", r"$\lambda$ $\Lambda$ o"),
+        ("\u2206 \u2248 1 \u2260 \u221e \u2191", r"$\Delta$ $\approx$ 1 $\ne$ $\infty$ $\uparrow$"),
+        ("x\u2081\u2080", "x$_{1}$$_{0}$"),
+        ("Gr\u00f6\u00dfe 3\u00b2", "Gr\u00f6\u00dfe 3\u00b2"),
+    ],
+)
+def test_latex_sets_every_letter_as_itself(text: str, set_as: str) -> None:
+    assert in_latex(text) == set_as
+
+
 def test_latex_has_as_many_cells_as_columns(grid: Grid) -> None:
     lines = render(grid, "latex").splitlines()
     (begin,) = [line for line in lines if line.startswith(r"\begin{tabular}")]
