@@ -229,7 +229,7 @@ def _claims(row: Row, verdicts: Sequence[Verdict]) -> Cell:
         claims = row.recipe.document.claims.values()
         about = sorted({" for ".join(subject(claim, row.recipe)) for claim in claims})
         return Cell(f"claims are about {', '.join(about)}", claims=plain)
-    if not row.results:
+    if not row.results and not row.is_unstable:
         return Cell("no result yet", claims=plain)
     text = "; ".join(verdict.text for verdict in here)
     return Cell(text, notes=tuple(verdict.detail for verdict in here), claims=plain)
@@ -245,7 +245,7 @@ def _metric(column: MetricColumn, row: Row) -> Cell:
         if (value := value_at(result, column.metric, pick.extreme, pick.metric)) is not None
     }
     why = f"{column.metric} was not evaluated where {pick.metric} is best"
-    return _over_seeds(row, found, column.digits, why=why)
+    return _over_seeds(row, column.metric, found, column.digits, why=why)
 
 
 def _seeds(row: Row, quantity: str, digits: int, scale: float = 1.0, unit: str = "") -> Cell:
@@ -258,11 +258,12 @@ def _seeds(row: Row, quantity: str, digits: int, scale: float = 1.0, unit: str =
         elif row.results:
             note = f"{row.name} has no {of}, neither as a measure nor as a split"
             return _nothing(row, (note,))
-    return _over_seeds(row, values(row, quantity), digits, scale, unit, why)
+    return _over_seeds(row, quantity, values(row, quantity), digits, scale, unit, why)
 
 
 def _over_seeds(
     row: Row,
+    quantity: str,
     found: dict[int, float],
     digits: int,
     scale: float = 1.0,
@@ -274,6 +275,8 @@ def _over_seeds(
     notes = (f"{row.name}: {why} ({listed_seeds(lacking)})",) if lacking else ()
     if not found:
         return _nothing(row, notes)
+    if broken := [seed for seed, value in found.items() if not math.isfinite(value)]:
+        notes = (*notes, f"{row.name}: {quantity} is not finite for {listed_seeds(broken)}")
     raw = summary(list(found.values()))
     shown = summary([value / scale for value in found.values()])
     return Cell(

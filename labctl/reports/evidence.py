@@ -38,7 +38,7 @@ from .comparison import (
 )
 from .phrase import claimed, figure, shown, unit_of
 from .quantity import CLOCKED, PLANNED, absent, difference_unit
-from .rows import UNSTABLE, Row
+from .rows import UNSTABLE, Row, listed_seeds
 from .statistics import (
     Bounds,
     Estimate,
@@ -97,6 +97,8 @@ class Evidence:
     """Why nothing can be judged."""
     suspicion: str = ""
     """Why figures cannot be what they seem, although they can be judged."""
+    caveat: str = ""
+    """Seeds that figures leave out because they diverged or were halted."""
     is_reference: bool = False
     """A published value, with nothing to judge."""
     is_elsewhere: bool = False
@@ -129,7 +131,8 @@ class Evidence:
         claimed = f"claimed {self.claimed}{source}"
         if self.what == self.claimed:
             claimed = self.source and f"claimed by {self.source}"
-        return "; ".join(filter(None, (measured, claimed, self.reason, self.suspicion)))
+        rest = (self.reason, self.suspicion, self.caveat)
+        return "; ".join(filter(None, (measured, claimed, *rest)))
 
 
 def subject(claim: Sourced, recipe: Recipe) -> tuple[str, str]:
@@ -172,7 +175,12 @@ def evidence(name: str, claim: AnyClaim, row: Row, other: Others) -> Evidence:
         about = " for ".join(subject(claim, row.recipe))
         return replace(found, is_elsewhere=True, reason=f"the claim is about {about}")
     if not row.results and not isinstance(claim, ReferenceClaim | OrderingClaim):
-        return replace(found, is_lacking=True, reason=_no_result(row))
+        return replace(found, is_lacking=_is_lacking(row), reason=_no_result(row))
+    weighed = _weighed(found, claim, row, other)
+    return replace(weighed, caveat=_survivors(claim, row, other)) if weighed.parts else weighed
+
+
+def _weighed(found: Evidence, claim: AnyClaim, row: Row, other: Others) -> Evidence:
     match claim:
         case ReferenceClaim():
             return _reference(found, claim, row)
@@ -192,6 +200,21 @@ def evidence(name: str, claim: AnyClaim, row: Row, other: Others) -> Evidence:
             assert_never(claim)
 
 
+def _survivors(claim: AnyClaim, row: Row, other: Others) -> str:
+    """Which seeds a claim is judged without because they did not come to their end."""
+    if set(claim.metrics.values()) <= {*PLANNED}:
+        return ""
+    rows = [] if isinstance(claim, OrderingClaim) else [row]
+    rows += [other(recipe) for recipe in claim.recipes.values()]
+    left_out = {
+        f"{one.recipe.label} {listed_seeds(seeds)} ({status.lower()})": None
+        for one in rows
+        for status in UNSTABLE
+        if (seeds := one.seeds(status))
+    }
+    return f"not counted: {', '.join(left_out)}" if left_out else ""
+
+
 def _bounds(claim: BoundedClaim | EquivalenceClaim | NearClaim) -> Bounds:
     if isinstance(claim, BoundedClaim):
         low = -math.inf if claim.at_least is None else claim.at_least
@@ -207,7 +230,7 @@ def _reference(found: Evidence, claim: ReferenceClaim, row: Row) -> Evidence:
         reason = _nothing(row, metric)
         return replace(
             found, figure="no result here yet", reason=reason, short=f" {claim.value:g}",
-            is_lacking=not row.results,
+            is_lacking=_is_lacking(row),
         )  # fmt: skip
     mean = summary(ours)
     in_points = difference_unit(metric) == " points"
@@ -236,7 +259,7 @@ def _difference(
         found = replace(found, what=f"{metric} minus that of {claim.to}; {how}")
     at = _minus(row, other, metric)
     if at is None:
-        return _open(found, differences, unit, "+", _too_few(row, other))
+        return _open(found, differences, unit, "+", _obstacle(metric, row, other))
     held = _held(found, Part(at, _bounds(claim), unit, "+"))
     return _suspected(held, metric, pairs, row, other)
 
@@ -250,7 +273,9 @@ def _ratio(found: Evidence, claim: RatioClaim, row: Row, other: Row) -> Evidence
     ratios = [theirs / ours if ours else math.nan for ours, theirs in pairs]
     at = _mean(ratios, metric)
     if at is None:
-        return _open(found, ratios, "", "", _too_few(row, other))
+        zeros = [seed for seed, ours in values(row, metric).items() if ours == 0]
+        reason = f"{metric} of {row.recipe.label} is 0 for {listed_seeds(zeros)}" if zeros else ""
+        return _open(found, ratios, "", "", reason or _obstacle(metric, row, other))
     return _suspected(_held(found, Part(at, _bounds(claim))), metric, pairs, row, other)
 
 
@@ -261,7 +286,7 @@ def _value(found: Evidence, metric: str, bounds: Bounds, row: Row) -> Evidence:
     ours = list(values(row, metric).values())
     at = _mean(ours, metric)
     if at is None:
-        return _open(found, ours, unit, "", _too_few(row))
+        return _open(found, ours, unit, "", _obstacle(metric, row))
     held = _held(found, Part(at, bounds, unit))
     return replace(held, suspicion=too_fast(row) if metric == "time" else "")
 
@@ -279,7 +304,7 @@ def _ordering(found: Evidence, claim: OrderingClaim, rows: list[Row]) -> Evidenc
             step += " (Welch's t: seeds do not pair)"
         at = _minus(row, other, metric)
         if at is None:
-            return replace(found, reason=f"{step}: {_too_few(row, other)}")
+            return replace(found, reason=f"{step}: {_obstacle(metric, row, other)}")
         steps.append(Part(at, bounds, unit, "+", step))
     return _held(found, *steps)
 
@@ -295,7 +320,8 @@ def _monotone(found: Evidence, claim: MonotoneClaim, row: Row) -> Evidence:
         pairs = paired(values(row, after), values(row, before)).values()
         at = estimate([later - earlier for later, earlier in pairs])
         if at is None:
-            return replace(found, reason=f"{after}: {_too_few(row)}")
+            broken = _not_finite(before, row)
+            return replace(found, reason=f"{after}: {broken or _obstacle(after, row)}")
         steps.append(Part(at, bounds, difference_unit(after), "+", f"{after} - {before}"))
     return _held(found, *steps)
 
@@ -307,7 +333,7 @@ def _bands(found: Evidence, claim: BandsClaim, row: Row) -> Evidence:
             return unusable
         at = _mean(list(values(row, metric).values()), metric)
         if at is None:
-            return replace(found, reason=f"{metric}: {_too_few(row)}")
+            return replace(found, reason=f"{metric}: {_obstacle(metric, row)}")
         bands.append(Part(at, Bounds(low, high), unit_of(metric), label=metric))
     return _held(found, *bands)
 
@@ -357,7 +383,7 @@ def _unusable(found: Evidence, metric: str, *rows: Row) -> Evidence | None:
     """Why the metric of the rows cannot be judged; None if it can."""
     for row in rows:
         if not values(row, metric):
-            return replace(found, reason=_nothing(row, metric), is_lacking=not row.results)
+            return replace(found, reason=_nothing(row, metric), is_lacking=_is_lacking(row))
     if metric not in CLOCKED:
         return None
     reason = incomparable(rows[0], rows[-1])
@@ -376,10 +402,28 @@ def _nothing(row: Row, metric: str) -> str:
     return f"no {metric} was recorded of {row.recipe.label}{hint}"
 
 
+def _is_lacking(row: Row) -> bool:
+    """Whether there may be a result one day: that all seeds diverged is an answer."""
+    return not row.results and not row.is_unstable
+
+
 def _no_result(row: Row) -> str:
-    if row.absent and len(row.seeds(*UNSTABLE)) == len(row.absent):
+    if row.is_unstable:
         return f"every seed of {row.recipe.label} diverged or was halted"
     return f"{row.recipe.label} has no result yet: {row.command}"
+
+
+def _obstacle(metric: str, *rows: Row) -> str:
+    """Why nothing can be estimated from values that there are."""
+    broken = (_not_finite(metric, row) for row in rows)
+    return next(filter(None, broken), "") or _too_few(*rows)
+
+
+def _not_finite(metric: str, row: Row) -> str:
+    seeds = [seed for seed, value in values(row, metric).items() if not math.isfinite(value)]
+    if not seeds:
+        return ""
+    return f"{metric} of {row.recipe.label} is not finite for {listed_seeds(seeds)}"
 
 
 def _too_few(*rows: Row) -> str:

@@ -72,7 +72,7 @@ def _table(claims: Judged, widths: Sequence[int]) -> Iterator[str]:
         earlier = ""
         if who.edition and not who.is_sweep:
             earlier = f"published in {who.edition} before the recipe changed"
-        after = (measured, about.reason, about.suspicion, verdict.outlook, earlier)
+        after = (measured, verdict.why, earlier)
         cells = (
             [_title(who) if is_first else ""],
             [verdict.standing, verdict.claim],

@@ -71,6 +71,11 @@ class Row:
         """Whether there is anything of it."""
         return bool(self.results) or any(gone.status for gone in self.absent.values())
 
+    @property
+    def is_unstable(self) -> bool:
+        """Whether every seed has an answer, and none a result: all diverged or were halted."""
+        return bool(self.absent) and len(self.seeds(*UNSTABLE)) == self.expected
+
     def seeds(self, *statuses: Status | None) -> list[int]:
         """Seeds without a result that are in one of `statuses`."""
         return sorted(seed for seed, absent in self.absent.items() if absent.status in statuses)

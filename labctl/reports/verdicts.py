@@ -49,6 +49,13 @@ class Verdict:
         return "; ".join(filter(None, (self.evidence.detail, self.outlook)))
 
     @property
+    def why(self) -> str:
+        """What qualifies the figures or stands in their way, and what would settle the claim."""
+        about = self.evidence
+        said = (about.reason, about.suspicion, about.caveat, self.outlook)
+        return "; ".join(filter(None, said))
+
+    @property
     def standing(self) -> str:
         """The word, and whether it was known: `REFUTED, as known`."""
         if not self.evidence.is_known_refuted:
@@ -85,10 +92,13 @@ class Verdict:
         return {
             "claim": self.claim,
             "verdict": str(self.word),
+            "standing": self.standing,
+            "short": about.short.strip(),
             "known": "refuted" if about.is_known_refuted else None,
             "detail": self.detail,
             "what": about.what,
             "measured": about.figure,
+            "why": self.why,
             "claimed": about.claimed,
             "source": about.source,
             **({} if self.p is None else {"p": self.p}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import Any
 
 import pytest
@@ -247,3 +248,52 @@ def test_more_than_the_hardware_can_do_is_suspect(lab: Any, claimed: Any) -> Non
     assert found.word is Word.SUSPECT
     assert "above the 990 that one NVIDIA H200 can do" in found.detail
     assert found.is_surprise
+
+
+def test_what_is_not_finite_is_named(lab: Any, claimed: Any) -> None:
+    train(lab, base=[50.0, nan, 60.0], ctd=[50.0, 51.0, nan])
+    about = ("difference: test/acc", "ratio: test/acc")
+    found = claimed(
+        *(f"{{{of}, to: base, at_least: 0}}" for of in about),
+        "{ordering: test/acc, of: [base, ctd]}",
+        "{value: test/acc, at_least: 0}",
+        "{bands: {test/acc: [0, 100]}}",
+        "{monotone: [test/acc, train/clean/acc], direction: rising}",
+    )
+    assert {one.word for one in found} == {Word.UNRESOLVED}
+    for one in found[:2]:
+        assert "test/acc of ctd is not finite for seed 2" in one.detail
+    assert "test/acc of base is not finite for seed 1" in found[2].detail
+    for one in found[3:]:
+        assert "test/acc of ctd is not finite for seed 2" in one.detail
+    assert not any("seeds are needed" in one.detail for one in found), "there are enough of them"
+
+
+def test_nothing_is_divided_by_zero(lab: Any, claimed: Any) -> None:
+    train(lab, base=[50.0, 40.0, 60.0], ctd=[0.0, 50.0, 60.0])
+    (found,) = claimed("{ratio: test/acc, to: base, at_least: 1}")
+    assert found.word is Word.UNRESOLVED
+    assert "test/acc of ctd is 0 for seed 0" in found.detail
+
+
+def test_survivors_are_said_to_be_that(lab: Any, claimed: Any) -> None:
+    train(lab, base=BASE[:2], ctd=[50.1, 60.2, 70.1])
+    lab.run("base", 2, status="HALTED", message="rule collapsed")
+    near = "{difference: test/acc, to: base, at_least: -5}"
+    ahead = "{ordering: test/acc, of: [ctd, base]}"
+    own, planned = "{value: test/acc, at_least: 1}", "{ratio: flops, to: base, at_least: 1}"
+    *two, alone, counted = claimed(near, ahead, own, planned)
+    for one in two:
+        assert "not counted: base seed 2 (halted)" in one.why
+    assert "not counted" not in alone.detail + counted.detail
+
+
+def test_that_every_seed_diverged_is_an_answer(lab: Any, claimed: Any) -> None:
+    train(lab, base=BASE)
+    for seed in range(3):
+        lab.run("ctd", seed, status="DIVERGED", message="loss is nan")
+    found = claimed(
+        "{difference: test/acc, to: base, at_least: 0}", "{value: test/acc, near: 9, within: 1}"
+    )
+    assert [one.word for one in found] == [Word.UNRESOLVED] * 2
+    assert all("every seed of ctd diverged or was halted" in one.why for one in found)

@@ -32,7 +32,7 @@ GOLDEN = """\
 
 - [1] diverged: seed 1 (loss)
 - [2] kept: test/acc minus that of base, paired by seed: +1.00 points, 95 % interval +1.00 points \
-to +1.00 points, n=2; claimed at least -0.5 points
+to +1.00 points, n=2; claimed at least -0.5 points; not counted: half seed 1 (diverged)
 - mean \u00b1 sd over seeds; the sd has n - 1 in its denominator and is left out for n=1; n of N: \
 seeds with a result, of those the recipe names
 - Train-test gap (points): accuracy on clean training examples minus test accuracy, in points

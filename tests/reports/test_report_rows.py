@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,14 @@ def test_mean_and_spread_are_over_the_seeds(base: Any) -> None:
     assert cell.numbers["sd"] == pytest.approx(percent.std(ddof=1))
     assert cell.text == f"{percent.mean():.2f} \u00b1 {percent.std(ddof=1):.2f} (n=3)"
     assert dict(cell.seeds) == pytest.approx(dict(enumerate(percent)))
+
+
+def test_a_value_that_is_not_finite_is_named(base: Any) -> None:
+    for seed, acc in enumerate((0.5, math.nan, 0.7)):
+        base.run("base", seed, acc=acc)
+    cell = base.cell(base.report(), 0, "acc")
+    assert cell.text == "nan \u00b1 nan (n=3)"
+    assert cell.notes == ("base: test/acc is not finite for seed 1",)
 
 
 def test_device_time_and_energy_are_summed_over_the_seeds(lab: Any) -> None:
