@@ -147,6 +147,28 @@ def test_claims_stand_in_a_table_with_their_figures(text: str) -> None:
     assert "test/acc minus that of base, paired by seed: -" in said and "at least -1 points" in said
 
 
+def test_claims_say_what_stands_in_their_way(lab: Any) -> None:
+    """Footnotes on claims are in their table alone, so that nothing of them may be lost there."""
+    open_, fast = "{value: test/acc, at_least: 59.9}", "{ratio: time, to: base, at_least: 1}"
+    known = "{value: test/acc, at_least: 99, known: refuted}"
+    paper = "{reference: test/acc, value: 50, source: a paper}"
+    lab.recipe("base", seeds="[0, 1]")
+    lab.recipe(
+        "other", seeds="[0, 1]", model="{architecture: toy, width: 8}",
+        claims=f"{{near: {open_}, fast: {fast}, bad: {known}, paper: {paper}}}",
+    )  # fmt: skip
+    for seed, acc in ((0, 0.6), (1, 0.62)):
+        lab.run("base", seed, acc=acc)
+        lab.run("other", seed, acc=acc, rate=0.004 + seed * 1e-5)
+    lab.table(TABLE.replace(", {recipe: later}", ""))
+    said = " ".join(Parts(page(report(lab.project, lab.registry, "main"), COMMAND)).text.split())
+    table = said.partition("Claimed Source")[2]
+    assert "seeds would settle it with probability 0.8" in table
+    assert "above the 1 that the executed FLOPs allow" in table
+    assert "bad REFUTED, as known" in said.partition("Claimed Source")[0]
+    assert "paper reference 50 (+11.00)" in said.partition("Claimed Source")[0]
+
+
 def test_the_same_runs_give_the_same_page(grid: Grid, text: str) -> None:
     assert page(grid, COMMAND) == text
 
