@@ -23,6 +23,7 @@ from .table import (
     GapColumn,
     MetricColumn,
     ParametersColumn,
+    Pick,
     SpeedupColumn,
     StableColumn,
     TimeColumn,
@@ -87,9 +88,7 @@ class Columns:
         """What a reader must know to read the column."""
         match column:
             case MetricColumn() if column.pick:
-                extreme = "largest" if column.pick.extreme == "max" else "smallest"
-                heading = self.heading(column).text
-                return f"{heading}: at the evaluation where {column.pick.metric} is {extreme}"
+                return f"{self.heading(column).text}: {_picked(column.pick)}"
             case GapColumn():
                 return f"{column.label}: {DERIVED['gap']}"
             case TimeColumn():
@@ -235,6 +234,14 @@ def _claims(row: Row, verdicts: Sequence[Verdict]) -> Cell:
     return Cell(text, notes=tuple(verdict.detail for verdict in here), claims=plain)
 
 
+def _picked(pick: Pick) -> str:
+    extreme = "largest" if pick.extreme == "max" else "smallest"
+    text = f"at the evaluation where {pick.metric} is {extreme}, the first of several equal ones"
+    if pick.is_on_test:
+        text += "; picked on the test set itself, so better than on examples that nobody has seen"
+    return text
+
+
 def _metric(column: MetricColumn, row: Row) -> Cell:
     pick = column.pick
     if pick is None:
@@ -245,6 +252,9 @@ def _metric(column: MetricColumn, row: Row) -> Cell:
         if (value := value_at(result, column.metric, pick.extreme, pick.metric)) is not None
     }
     why = f"{column.metric} was not evaluated where {pick.metric} is best"
+    if not any(pick.metric in result.evaluations for result in row.results.values()):
+        why = f"no {pick.metric} was evaluated"
+        why += "; data.val carves a validation part" if not pick.is_on_test else ""
     return _over_seeds(row, column.metric, found, column.digits, why=why)
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from labctl.errors import RecipeError, UsageError, did_you_mean
 from labctl.project import Project
 from labctl.recipe.catalogue import listed
 from labctl.recipe.check import Check
+from labctl.recipe.claim import better
 from labctl.recipe.layers import NOTHING
 from labctl.recipe.source import Node, read
 from labctl.registry.config import Config
@@ -25,11 +26,16 @@ _PICKED = re.compile(r"at\((max|min) (\S+)\)")
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """The evaluation at which a validation metric is largest or smallest."""
+    """The evaluation at which a metric is largest or smallest, the first of several equal ones."""
 
     extreme: str
     """`max` or `min`."""
     metric: str
+
+    @property
+    def is_on_test(self) -> bool:
+        """Whether the test set picks what it is to judge."""
+        return self.metric.startswith("test/")
 
 
 class MetricColumn(Config):
@@ -39,29 +45,49 @@ class MetricColumn(Config):
     metric: str
     """Name in the journal, such as `test/acc`; names that end in `acc` are shown in percent."""
     label: str = ""
+    allow_test_selection: bool = False
+    """Let a metric of the test set pick what counts; a footnote says so."""
     summary: str = "last"
-    """Which value of a run counts: `last`, or `at(max val/acc)`."""
+    """Which value of a run counts: `last`, `best`, or `at(max val/acc)`."""
     digits: int = Field(default=2, ge=0, le=8)
     """Digits after the point."""
 
     @field_validator("summary")
     @classmethod
-    def _selects_on_validation(cls, summary: str) -> str:
-        found = _PICKED.fullmatch(summary)
-        if summary == "last" or (found and found[2].startswith("val/")):
+    def _selects_on_validation(cls, summary: str, info: ValidationInfo) -> str:
+        metric = info.data.get("metric", "")
+        pick = _pick(summary, metric)
+        if summary == "last" or (pick and pick.metric.startswith("val/")):
             return summary
-        if found and found[2].startswith("test/"):
+        if pick and pick.is_on_test:
+            if info.data.get("allow_test_selection"):
+                return summary
             raise ValueError(
-                f"picking the evaluation by {found[2]} reports the luckiest one on the test set; "
-                "carve a validation part (data.val) and write at(max val/acc), or use last"
+                f"picking the evaluation by {pick.metric} reports the luckiest one on the test "
+                "set; carve a validation part (data.val) and write at(max val/acc), use last, or "
+                "say `allow_test_selection: true`, which a footnote repeats"
             )
-        raise ValueError(f"{summary!r} should be last, at(max val/METRIC) or at(min val/METRIC)")
+        if summary == "best" and better(metric) is None:
+            raise ValueError(
+                f"is a higher {metric} better, or a lower one? write at(max {metric}) or "
+                f"at(min {metric})"
+            )
+        raise ValueError(
+            f"{summary!r} should be last, best, at(max val/METRIC) or at(min val/METRIC)"
+        )
 
     @property
     def pick(self) -> Pick | None:
         """The evaluation that counts; None for the last."""
-        found = _PICKED.fullmatch(self.summary)
-        return Pick(found[1], found[2]) if found else None
+        return _pick(self.summary, self.metric)
+
+
+def _pick(summary: str, metric: str) -> Pick | None:
+    if summary == "best":
+        extreme = {"higher": "max", "lower": "min"}.get(better(metric) or "")
+        return Pick(extreme, metric) if extreme else None
+    found = _PICKED.fullmatch(summary)
+    return Pick(found[1], found[2]) if found else None
 
 
 class GapColumn(Config):

@@ -109,20 +109,73 @@ def test_a_table_needs_columns(lab: Any, columns: str) -> None:
     assert "for example" in problem
 
 
-@pytest.mark.parametrize("rule", ["at(max test/acc)", "at(min test/loss)"])
+@pytest.mark.parametrize("rule", ["at(max test/acc)", "at(min test/loss)", "best"])
 def test_selection_on_the_test_set_is_refused(lab: Any, rule: str) -> None:
     column = f"{{kind: metric, metric: test/acc, summary: {rule}}}"
     (problem,) = problems(lab, f"rows: [{{recipe: a}}]\ncolumns: [{column}]\n")
     assert "recipes/tables/main.yaml:2:" in problem
     assert "reports the luckiest one on the test set" in problem
-    assert "at(max val/acc)" in problem
+    assert "at(max val/acc)" in problem and "allow_test_selection: true" in problem
 
 
-@pytest.mark.parametrize("rule", ["best", "at(val/acc)", "at(max train/loss)", "max val/acc"])
+@pytest.mark.parametrize(
+    ("rule", "value"), [("best", 80.0), ("at(max test/acc)", 80.0), ("at(min test/loss)", 70.0)]
+)
+def test_selection_on_the_test_set_that_is_asked_for_is_footnoted(
+    lab: Any, rule: str, value: float
+) -> None:
+    lab.recipe("base", seeds="[0]")
+    early = {22: {"test/acc": 0.8, "test/loss": 0.5}, 44: {"test/acc": 0.7, "test/loss": 0.1}}
+    lab.run("base", 0, acc=0.6, evaluations=early)
+    column = f"metric: test/acc, label: acc, allow_test_selection: true, summary: {rule}"
+    lab.table(f"rows: [{{recipe: base}}]\ncolumns: [{{kind: metric, {column}}}]\n")
+    grid = lab.report()
+    assert lab.cell(grid, 0, "acc").numbers["mean"] == pytest.approx(value)
+    (remark,) = [remark for remark in grid.remarks if remark.startswith("acc: ")]
+    assert "picked on the test set itself" in remark and "first of several equal" in remark
+
+
+def test_the_best_of_a_validation_metric(lab: Any) -> None:
+    lab.recipe("base", seeds="[0]")
+    steps = lab.plan("base", 0).work.steps
+    early = {44: {"val/acc": 0.8, "val/loss": 0.2}, steps: {"val/acc": 0.8, "val/loss": 0.3}}
+    lab.run("base", 0, evaluations=early)
+    lab.table(
+        """
+        rows: [{recipe: base}]
+        columns:
+          - {kind: metric, metric: val/acc, label: acc, summary: best}
+          - {kind: metric, metric: val/loss, label: loss, summary: best}
+        """
+    )
+    grid = lab.report()
+    assert lab.cell(grid, 0, "acc").numbers["mean"] == pytest.approx(80)
+    assert lab.cell(grid, 0, "loss").numbers["mean"] == pytest.approx(0.2)
+    assert "acc: at the evaluation where val/acc is largest" in "\n".join(grid.remarks)
+    assert "loss: at the evaluation where val/loss is smallest" in "\n".join(grid.remarks)
+    assert not any("test set" in remark for remark in grid.remarks)
+
+
+def test_best_needs_a_metric_whose_better_values_are_known(lab: Any) -> None:
+    column = "{kind: metric, metric: val/entropy, summary: best}"
+    (problem,) = problems(lab, f"rows: [{{recipe: a}}]\ncolumns: [{column}]\n")
+    assert "is a higher val/entropy better, or a lower one? write at(max val/entropy)" in problem
+
+
+def test_a_row_without_a_validation_part_says_so(lab: Any) -> None:
+    lab.recipe("base", seeds="[0]")
+    lab.run("base", 0)
+    column = "{kind: metric, metric: test/acc, label: acc, summary: at(max val/acc)}"
+    lab.table(f"rows: [{{recipe: base}}]\ncolumns: [{column}]\n")
+    (note,) = lab.cell(lab.report(), 0, "acc").notes
+    assert note == "base: no val/acc was evaluated; data.val carves a validation part (seed 0)"
+
+
+@pytest.mark.parametrize("rule", ["at(val/acc)", "at(max train/loss)", "max val/acc"])
 def test_other_rules_are_refused_with_those_that_work(lab: Any, rule: str) -> None:
     column = f"{{kind: metric, metric: test/acc, summary: {rule}}}"
     (problem,) = problems(lab, f"rows: [{{recipe: a}}]\ncolumns: [{column}]\n")
-    assert "should be last, at(max val/METRIC) or at(min val/METRIC)" in problem
+    assert "should be last, best, at(max val/METRIC) or at(min val/METRIC)" in problem
 
 
 def test_a_row_without_a_recipe_is_reported_at_its_place(lab: Any) -> None:
