@@ -205,6 +205,16 @@ def presets_of(project: Project, file: RecipeFile) -> tuple[str, ...]:
     return tuple(_presets(composed(project, file)))
 
 
+def tags_of(project: Project, file: RecipeFile) -> tuple[str, ...]:
+    """Tags of a recipe, as far as they are words.
+
+    Raises:
+        RecipeError: a fault of a file.
+    """
+    tags = (composed(project, file).get("tags") or NOTHING).plain()
+    return tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()
+
+
 def _presets(tree: Node) -> dict[str, Node]:
     block = tree.get("presets")
     if block is None:

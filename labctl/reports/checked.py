@@ -93,7 +93,7 @@ def check(
     rows = Rows(project, registry, preset, published(project, bundles))
     found: list[tuple[Claimant, Evidence]] = []
     problems: list[Problem] = []
-    files, swept = _named(project, names) if names else _all(project, preset)
+    files, swept = _named(project, names, preset) if names else _all(project, preset)
     sources = [
         *(partial(_of_recipe, rows, file) for file in files),
         *(partial(_of_sweep, rows, name, bool(names)) for name in swept),
@@ -119,7 +119,9 @@ def _all(project: Project, preset: str | None) -> tuple[list[RecipeFile], list[s
     return files, list(sweeps(project))
 
 
-def _named(project: Project, names: Sequence[str]) -> tuple[list[RecipeFile], list[str]]:
+def _named(
+    project: Project, names: Sequence[str], preset: str | None
+) -> tuple[list[RecipeFile], list[str]]:
     """The recipes and sweeps that names mean, in order, each once."""
     recipes, known_sweeps = catalogue.listed(project), sweeps(project)
     listed = catalogue.listed(project, "tables").items()
@@ -129,7 +131,7 @@ def _named(project: Project, names: Sequence[str]) -> tuple[list[RecipeFile], li
     for given in names:
         table, sweep = (_found(project, given, known) for known in (tables, known_sweeps))
         if table is not None:
-            rows = load_table(project, table).table
+            rows = load_table(project, table, preset).table
             shown = [*(row.recipe for row in rows.rows), rows.baseline]
             files += [catalogue.located(project, recipe) for recipe in shown if recipe]
             swept += [row.sweep for row in rows.rows if row.sweep]

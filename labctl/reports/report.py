@@ -58,7 +58,7 @@ def report(
         RecipeError: a fault of the table or of a recipe, with file and line.
         RunError: a bundle that cannot be read.
     """
-    file = load_table(project, table)
+    file = load_table(project, table, preset)
     rows = Rows(project, registry, preset, published(project, bundles))
     sweeps = {config.sweep: swept(rows, config.sweep) for config in file.table.rows if config.sweep}
     labels, shown = _shown(file, rows, sweeps)
@@ -146,7 +146,7 @@ def _shown(file: TableFile, rows: Rows, sweeps: Mapping[str, Swept]) -> tuple[li
     problems: list[Problem] = []
     named = [
         (("rows", place, "recipe"), row.recipe)
-        for place, row in enumerate(file.table.rows)
+        for place, row in zip(file.written, file.table.rows, strict=True)
         if row.recipe is not None
     ]
     baseline = file.table.baseline

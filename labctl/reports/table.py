@@ -12,7 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from labctl.errors import RecipeError, UsageError, did_you_mean
 from labctl.project import Project
-from labctl.recipe.catalogue import listed
+from labctl.recipe.catalogue import listed, presets_of, tags_of
 from labctl.recipe.check import Check
 from labctl.recipe.claim import better
 from labctl.recipe.layers import NOTHING
@@ -200,17 +200,18 @@ OF_SWEEP: tuple[ColumnConfig, ...] = (MetricColumn(metric="test/acc"), StableCol
 
 
 class RowConfig(Config):
-    """A recipe to show, or every point of a sweep."""
+    """A recipe to show, every recipe with a tag, or every point of a sweep."""
 
     recipe: str | None = None
     sweep: str | None = None
+    tag: str | None = None
     label: str = ""
-    """Its name if not given; before the points of a sweep."""
+    """Its name if not given; before the points of a sweep and the names of recipes with a tag."""
 
     @model_validator(mode="after")
     def _check_what(self) -> Self:
-        if (self.recipe is None) == (self.sweep is None):
-            raise ValueError("a row shows a recipe or a sweep: give it one of the two")
+        if sum(given is not None for given in (self.recipe, self.sweep, self.tag)) != 1:
+            raise ValueError("a row shows a recipe, a sweep or a tag: give it one of the three")
         return self
 
 
@@ -230,15 +231,20 @@ class TableFile:
 
     name: str
     table: Table
+    """Its tags replaced by the recipes that have them."""
     tree: Node
+    written: tuple[int, ...]
+    """Of each row, which of those in the file it stands for."""
 
     def place(self, *path: str | int) -> str:
         """`file:line:column` of a part of the table."""
         return str(self.tree.place(path))
 
 
-def load_table(project: Project, name: str) -> TableFile:
+def load_table(project: Project, name: str, preset: str | None = None) -> TableFile:
     """Read and check a table by its name in `recipes/tables/`, or by path.
+
+    Of recipes with a tag those without the preset, if one is given, are left out.
 
     Raises:
         UsageError: no such table.
@@ -255,7 +261,36 @@ def load_table(project: Project, name: str) -> TableFile:
     frame = check.model(Table, others, ())
     if check.problems or frame is None:
         raise RecipeError(check.problems)
-    return TableFile(path.stem, frame.model_copy(update={"columns": tuple(columns)}), tree)
+    rows = [
+        (place, row)
+        for place, config in enumerate(frame.rows)
+        for row in _recipes_of(project, config, preset, check, place)
+    ]
+    if check.problems:
+        raise RecipeError(check.problems)
+    changed = {"columns": tuple(columns), "rows": tuple(row for _, row in rows)}
+    written = tuple(place for place, _ in rows)
+    return TableFile(path.stem, frame.model_copy(update=changed), tree, written)
+
+
+def _recipes_of(
+    project: Project, config: RowConfig, preset: str | None, check: Check, place: int
+) -> list[RowConfig]:
+    """A row for each recipe with the tag of a row, by name; any other row as it is."""
+    if config.tag is None:
+        return [config]
+    tags = {
+        file.name: tags_of(project, file)
+        for file in listed(project).values()
+        if preset is None or preset in presets_of(project, file)
+    }
+    found = [name for name, known in tags.items() if config.tag in known]
+    if not found:
+        hint = did_you_mean(config.tag, sorted({tag for known in tags.values() for tag in known}))
+        named = f"no recipe is tagged {config.tag!r}"
+        named += f" and has a preset {preset!r}" if preset else ""
+        check.report(("rows", place, "tag"), named, hint)
+    return [RowConfig(recipe=name, label=f"{config.label} {name}".strip()) for name in found]
 
 
 def _of_sweep(project: Project, name: str) -> TableFile:
@@ -272,7 +307,7 @@ def _of_sweep(project: Project, name: str) -> TableFile:
         rows=(RowConfig(sweep=name),),
         columns=tuple(columns),
     )
-    return TableFile(name, table, tree)
+    return TableFile(name, table, tree, (0,))
 
 
 def _located(project: Project, name: str) -> Path | None:
@@ -311,13 +346,13 @@ def _columns(check: Check) -> list[ColumnConfig]:
     return columns
 
 
-def recipes_of(project: Project, name: str) -> list[str]:
+def recipes_of(project: Project, name: str, preset: str | None = None) -> list[str]:
     """The recipes that a table shows and its baseline, in order, each once; its sweeps aside.
 
     Raises:
         UsageError: no such table.
         RecipeError: the table is faulty.
     """
-    table = load_table(project, name).table
+    table = load_table(project, name, preset).table
     names = [row.recipe for row in table.rows if row.recipe is not None]
     return list(dict.fromkeys([*names, table.baseline] if table.baseline else names))

@@ -105,7 +105,7 @@ def _loaded(
     overrides = tuple(one for one in given if isinstance(one, str) and "=" in one)
     asked = [one for one in given if one not in overrides]
     if table is not None:
-        asked += [name for name in recipes_of(project, table) if name not in asked]
+        asked += [name for name in recipes_of(project, table, preset) if name not in asked]
     if not asked:
         raise UsageError(
             "no recipe named",

@@ -56,6 +56,38 @@ def test_recipes_come_once_with_the_baseline(lab: Any) -> None:
     assert recipes_of(lab.project, "main") == ["ctd", "late", "base"]
 
 
+def test_a_tag_stands_for_every_recipe_that_has_it(lab: Any) -> None:
+    lab.recipe("base")
+    lab.recipe("deep", tags="[mine, deep]", presets="{long: {budget: 9ep}}")
+    lab.recipe("child", extends="deep.yaml", title="inherits its tags")
+    lab.recipe("plain", tags="[mine]")
+    rows = "rows: [{recipe: base}, {tag: mine, label: My}, {tag: deep}]"
+    lab.table(f"{rows}\ncolumns: [{{kind: gap}}]\n")
+    assert recipes_of(lab.project, "main") == ["base", "child", "deep", "plain"]
+    assert [row.cells[0].text for row in lab.report().rows] == [
+        "base", "My child", "My deep", "My plain", "child", "deep",
+    ]  # fmt: skip
+    lab.table("rows: [{tag: mine}]\ncolumns: [{kind: gap}]\n")
+    assert recipes_of(lab.project, "main", "long") == ["child", "deep"], "have that preset"
+
+
+def test_a_tag_that_nothing_has_suggests_one(lab: Any) -> None:
+    lab.recipe("base", tags="[mine]")
+    (problem,) = problems(lab, "rows: [{recipe: base}, {tag: nine}]\ncolumns: [{kind: gap}]\n")
+    assert problem.startswith("recipes/tables/main.yaml:1:25: no recipe is tagged 'nine'")
+    assert "did you mean 'mine'?" in problem
+
+
+def test_a_row_after_a_tag_is_reported_at_its_own_place(lab: Any) -> None:
+    lab.recipe("base", tags="[mine]")
+    lab.recipe("other", tags="[mine]")
+    lab.table("rows:\n  - {tag: mine}\n  - {recipe: bose}\ncolumns: [{kind: gap}]\n")
+    with pytest.raises(RecipeError) as caught:
+        lab.report()
+    (problem,) = map(str, caught.value.problems)
+    assert problem.startswith("recipes/tables/main.yaml:3:6: no recipe 'bose'")
+
+
 def test_a_path_names_a_table_too(lab: Any) -> None:
     path = lab.table("rows: [{recipe: a}]\ncolumns: [{kind: gap}]\n")
     elsewhere = lab.project.root / "mine.yaml"
@@ -92,7 +124,7 @@ def test_every_fault_is_reported_at_its_place(lab: Any) -> None:
     assert "did you mean 'title'?" in text
     assert f"{name}:3:20: unknown field 'rows.0.lable'" in text
     assert "did you mean 'label'?" in text
-    assert f"{name}:4:5: rows.1: a row shows a recipe or a sweep" in text
+    assert f"{name}:4:5: rows.1: a row shows a recipe, a sweep or a tag" in text
     assert f"{name}:6:6: no kind of column 'metrik'" in text
     assert "did you mean 'metric'?" in text
     assert f"{name}:7:20: unknown field 'columns.1.metrc'" in text
