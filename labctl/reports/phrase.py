@@ -65,14 +65,17 @@ def unit_of(metric: str) -> str:
 
 def figure(at: Estimate, bounds: Bounds, unit: str, sign: str) -> str:
     """Mean with the interval that decides and n: `-0.26 points, 95 % interval ... to ..., n=5`."""
-    if at.n == 1:
+    if at.is_planned:
         return f"{shown(at.mean, unit, sign)}, decided by the plan"
+    n = f"n={' and '.join(str(sample.n) for sample in at.samples)}"
+    if at.is_alike:
+        return f"{shown(at.mean, unit, sign)} for every seed, {n}"
     texts = [shown(value, unit, sign) for value in (at.mean, *at.interval())]
     text = f"{texts[0]}, 95 % interval {texts[1]} to {texts[2]}"
     if bounds.is_margin:
         low, high = (shown(value, unit, sign) for value in at.interval(0.9))
         text += f", 90 % interval {low} to {high}"
-    return f"{text}, n={' and '.join(str(sample.n) for sample in at.samples)}"
+    return f"{text}, {n}"
 
 
 def shown(value: float, unit: str = "", sign: str = "") -> str:

@@ -63,6 +63,16 @@ class Estimate:
         shares = [(part / variance, freedom) for part, freedom in parts if part]
         return math.sqrt(variance), 1 / math.fsum(s**2 / freedom for s, freedom in shares)
 
+    @property
+    def is_planned(self) -> bool:
+        """Whether a plan decides it, so that one seed says all."""
+        return self.n == 1
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether all seeds gave the same value, so that nothing is known of the spread."""
+        return not self.is_planned and self.spread()[0] == 0
+
     def half_width(self, n: int | None = None, confidence: float = 1 - LEVEL) -> float:
         """Half of the two-sided interval for the mean; if given, of `n` seeds in each sample."""
         error, freedom = self.spread(n)

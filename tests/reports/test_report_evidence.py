@@ -10,7 +10,7 @@ from scipy import stats
 
 from labctl.reports.evidence import of_row
 from labctl.reports.rows import Rows
-from labctl.reports.verdicts import Verdict, Word, judge
+from labctl.reports.verdicts import Verdict, Word, judge, remark
 
 RATE = 0.01
 
@@ -297,3 +297,13 @@ def test_that_every_seed_diverged_is_an_answer(lab: Any, claimed: Any) -> None:
     )
     assert [one.word for one in found] == [Word.UNRESOLVED] * 2
     assert all("every seed of ctd diverged or was halted" in one.why for one in found)
+
+
+def test_that_every_seed_gives_the_same_is_said(lab: Any, claimed: Any) -> None:
+    train(lab, base=[50.0, 60.0], ctd=[50.5, 60.5])
+    claims = ("{value: train/clean/acc, near: 90, within: 1}", "{value: test/acc, at_least: 90}")
+    alike, other = found = claimed(*claims)
+    assert "train/clean/acc: 90.00 % for every seed, n=2" in alike.detail
+    assert "interval" not in alike.detail and "95 % interval" in other.detail
+    assert "the same for every seed is taken to be" in remark(found)
+    assert "the same for every seed" not in remark([other])
