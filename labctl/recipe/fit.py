@@ -299,19 +299,28 @@ def check_seeds(
 
 
 def check_claims(
-    check: Check, registry: Registry, project: Project, document: Document, spec: DataSpec | None
+    check: Check,
+    registry: Registry,
+    project: Project,
+    file: catalogue.RecipeFile,
+    document: Document,
+    spec: DataSpec | None,
 ) -> None:
-    """Whether claims are about recipes, data and metrics that there are."""
+    """Whether claims are about other recipes, data and metrics that there are."""
     for name, claim in document.claims.items():
         steps: Steps = ("claims", name)
         if claim.data is not None and claim.data != document.data.name:
             check.card(registry, Dataset, claim.data, (*steps, "data"))
         for place, recipe in claim.recipes.items():
+            where = (*steps, *place)
             try:
-                catalogue.located(project, recipe.partition("@")[0])
+                other = catalogue.located(project, recipe)
             except UsageError as error:
-                where = (*steps, *place)
                 check.report(where, f"{'.'.join(map(str, where))}: {error.message}", error.hint)
+                continue
+            if place == ("to",) and other.path.resolve() == file.path.resolve():
+                message = f"{'.'.join(map(str, where))}: {recipe} compared with itself is the same"
+                check.report(where, message, f"name another recipe, or leave it out: {name}: null")
         for place, metric in claim.metrics.items() if spec else ():
             assert spec is not None, "without one there is nothing to look at"
             if fault := _unknown_metric(registry, document, spec, metric):

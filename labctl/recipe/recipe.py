@@ -179,7 +179,7 @@ def _read(reading: _Reading, steps: int | None = None) -> Recipe:
     fit.check_schedules(check, selection, knobs, clock)
     fit.check_measures(check, selection)
     fit.check_seeds(check, registry, document, spec)
-    fit.check_claims(check, registry, project, document, spec)
+    fit.check_claims(check, registry, project, reading.file, document, spec)
     if check.problems:
         raise RecipeError(check.in_order)
     assert spec is not None and clock is not None and knobs is not None

@@ -446,6 +446,16 @@ claims: {a: {ratio: time, to: tyo, at_most: 2}}
 did you mean 'toy'?
 
 seeds: [0, 1]
+claims: {a: {ratio: time, to: x, at_most: 2}}
+9:27: claims.a.to: x compared with itself is the same
+leave it out: a: null
+
+seeds: [0, 1]
+claims: {a: {difference: test/acc, to: toy@smoke, within: 2}}
+9:36: claims.a.to: no recipe 'toy@smoke'
+did you mean 'toy'?
+
+seeds: [0, 1]
 claims: {a: {ratio: gap, to: toy, at_most: 2, known: refuetd}}
 9:47: claims.a.known should be 'refuted', not 'refuetd'
 did you mean 'refuted'?
