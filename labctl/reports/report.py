@@ -16,6 +16,7 @@ from .bundle import published
 from .columns import PLUS_MINUS, Columns
 from .evidence import of_row
 from .grid import Cell, Grid, GridRow, Heading
+from .number import flops_of
 from .plots.curves import learning_curves
 from .plots.frontier import frontier
 from .plots.plane import plane
@@ -25,7 +26,15 @@ from .plots.stability import marks, stability
 from .result import Result
 from .rows import Row, Rows
 from .sweeps import Swept, boundary_of, swept
-from .table import MetricColumn, RowConfig, TableFile, VerdictColumn, load_table
+from .table import (
+    ColumnConfig,
+    FlopsColumn,
+    MetricColumn,
+    RowConfig,
+    TableFile,
+    VerdictColumn,
+    load_table,
+)
 from .threshold import of_sweep
 from .verdicts import Verdict, judge
 
@@ -85,7 +94,7 @@ def report(
             *dict.fromkeys(filter(None, remarks)),
             *(f"{verdict.text}. {verdict.detail}" for verdict in of_sweeps),
             *_boundaries(sweeps.values()),
-            *_mixtures(compared),
+            *_mixtures(compared, file.table.columns),
         ),
         plots=tuple(_plots(file, named, sweeps, label)) if wanted else (),
         claims=tuple(verdict.plain() for verdict in of_sweeps),
@@ -207,10 +216,11 @@ def _facts(row: Row) -> dict[str, Any]:
     }
 
 
-def _mixtures(rows: Sequence[Row]) -> Iterator[str]:
+def _mixtures(rows: Sequence[Row], columns: Sequence[ColumnConfig]) -> Iterator[str]:
     """What the rows do not have in common, although their figures stand side by side."""
+    shown = {"training FLOPs"} if any(isinstance(c, FlopsColumn) for c in columns) else set()
     for what, facets in _facets(rows).items():
-        if len(facets) > 1:
+        if len(facets) > 1 and what not in shown:
             parts = (
                 f"{value} ({', '.join(dict.fromkeys(rows_))})" for value, rows_ in facets.items()
             )
@@ -225,8 +235,9 @@ def _facets(rows: Sequence[Row]) -> Mapping[str, Mapping[str, list[str]]]:
     found: dict[str, dict[str, list[str]]] = {}
     for row in rows:
         seeds = [("seeds", ", ".join(map(str, sorted(row.results))))] if row.results else []
+        flops = [("training FLOPs", flops_of(row.train_flops))] if row.train_flops else []
         of_results = (facet for result in row.results.values() for facet in _facets_of(result))
-        for what, value in (*seeds, *of_results):
+        for what, value in (*seeds, *flops, *of_results):
             found.setdefault(what, {}).setdefault(value, []).append(row.name)
     return found
 

@@ -69,6 +69,14 @@ def test_seeds_and_lengths_of_training_are_compared(two: Any) -> None:
     assert mixtures(two) == ["mixed seeds: 0, 1 (base); 0 (ctd)", "mixed epochs: 4 (base); 6 (ctd)"]
 
 
+def test_flops_that_no_column_tells_are_compared(two: Any) -> None:
+    two.run("base", 0, flops=2e9)
+    two.run("ctd", 0, flops=1e9)
+    assert mixtures(two) == [], "there is a column of them"
+    two.table(TABLE.replace("{kind: flops}, ", ""))
+    assert mixtures(two) == ["mixed training FLOPs: 2 GFLOP (base); 1 GFLOP (ctd)"]
+
+
 def test_validation_parts_are_compared(two: Any) -> None:
     two.recipe("ctd", seeds="[0]", data="{name: digits, val: 100}")
     two.run("base", 0)
