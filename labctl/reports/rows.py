@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -85,7 +86,8 @@ class Row:
         """Trains what the row lacks."""
         words = ["labctl sweep", self.sweep]
         if not self.sweep:
-            words = ["labctl run", self.recipe.name, *settings_of(self.recipe.point)]
+            given = (self.recipe.name, *settings_of(self.recipe.point))
+            words = ["labctl run", shlex.join(given)]
         if self.recipe.preset:
             words.append(f"--preset {self.recipe.preset}")
         return " ".join(words)

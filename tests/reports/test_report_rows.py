@@ -39,6 +39,13 @@ def test_mean_and_spread_are_over_the_seeds(base: Any) -> None:
     assert dict(cell.seeds) == pytest.approx(dict(enumerate(percent)))
 
 
+def test_commands_can_be_typed_as_they_are_shown(lab: Any) -> None:
+    lab.recipe("my base", seeds="[0]")
+    lab.table("rows: [{recipe: my base}]\ncolumns: [{kind: metric, metric: test/acc}]\n")
+    (note,) = lab.cell(lab.report(), 0, "").notes
+    assert note == "missing: seed 0; train: labctl run 'my base'"
+
+
 def test_a_value_that_is_not_finite_is_named(base: Any) -> None:
     for seed, acc in enumerate((0.5, math.nan, 0.7)):
         base.run("base", seed, acc=acc)
