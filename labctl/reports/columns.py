@@ -156,7 +156,10 @@ class Columns:
         pairs = paired(values(row, "time"), values(other, "time"))
         if not pairs:
             return _nothing(row, (_lacking(other),) if row.results else ())
-        if reason := incomparable(row, other):
+        reason = incomparable(row, other)
+        if row.data != other.data:
+            reason = f"trained on {row.data}, {other.recipe.label} on {other.data}"
+        if reason:
             return Cell(NOT_COMPARABLE, notes=(f"{row.name}: {reason}",))
         ratios = {
             seed: theirs / ours if ours else math.nan for seed, (ours, theirs) in pairs.items()

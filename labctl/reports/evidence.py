@@ -176,6 +176,8 @@ def evidence(name: str, claim: AnyClaim, row: Row, other: Others) -> Evidence:
         return replace(found, is_elsewhere=True, reason=f"the claim is about {about}")
     if not row.results and not isinstance(claim, ReferenceClaim | OrderingClaim):
         return replace(found, is_lacking=_is_lacking(row), reason=_no_result(row))
+    if apart := _on_other_data(claim, row, other):
+        return replace(found, is_elsewhere=True, reason=apart)
     weighed = _weighed(found, claim, row, other)
     return replace(weighed, caveat=_survivors(claim, row, other)) if weighed.parts else weighed
 
@@ -200,15 +202,32 @@ def _weighed(found: Evidence, claim: AnyClaim, row: Row, other: Others) -> Evide
             assert_never(claim)
 
 
+def _compared(claim: AnyClaim, row: Row, other: Others) -> list[Row]:
+    """The rows whose figures a claim is about."""
+    rows = [] if isinstance(claim, OrderingClaim) else [row]
+    return rows + [other(recipe) for recipe in claim.recipes.values()]
+
+
+def _on_other_data(claim: AnyClaim, row: Row, other: Others) -> str:
+    """Which of the rows were measured on other data than the first; empty if none was."""
+    if set(claim.metrics.values()) <= {*PLANNED}:
+        return ""
+    first, *others = _compared(claim, row, other)
+    strangers = (
+        f"{one.recipe.label} is trained on {one.data}, {first.recipe.label} on {first.data}"
+        for one in others
+        if one.data != first.data
+    )
+    return next(strangers, "")
+
+
 def _survivors(claim: AnyClaim, row: Row, other: Others) -> str:
     """Which seeds a claim is judged without because they did not come to their end."""
     if set(claim.metrics.values()) <= {*PLANNED}:
         return ""
-    rows = [] if isinstance(claim, OrderingClaim) else [row]
-    rows += [other(recipe) for recipe in claim.recipes.values()]
     left_out = {
         f"{one.recipe.label} {listed_seeds(seeds)} ({status.lower()})": None
-        for one in rows
+        for one in _compared(claim, row, other)
         for status in UNSTABLE
         if (seeds := one.seeds(status))
     }

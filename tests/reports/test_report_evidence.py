@@ -240,6 +240,22 @@ def test_a_claim_without_any_result_has_none(lab: Any, claimed: Any) -> None:
     assert "base has no result yet: labctl run base" in found.detail
 
 
+def test_accuracies_on_other_data_are_not_compared(lab: Any, claimed: Any) -> None:
+    lab.recipe("other", data="{name: mnist}")
+    train(lab, ctd=[60.0, 61.0, 62.0], base=BASE, other=[10.0, 10.1, 10.2])
+    found = claimed(
+        "{difference: test/acc, to: other, at_least: 0}",
+        "{ordering: test/acc, of: [base, other]}",
+        "{ratio: parameters, to: other, at_least: 1}",
+        "{difference: test/acc, to: base, at_least: -50}",
+    )
+    assert [one.word for one in found] == [
+        Word.ELSEWHERE, Word.ELSEWHERE, Word.REPRODUCED, Word.REPRODUCED,
+    ]  # fmt: skip
+    assert "other is trained on mnist, ctd on digits" in found[0].detail
+    assert "other is trained on mnist, base on digits" in found[1].detail
+
+
 def test_more_than_the_hardware_can_do_is_suspect(lab: Any, claimed: Any) -> None:
     """Training of 1e18 FLOP in under ten seconds would take a hundred such cards."""
     for seed in range(3):

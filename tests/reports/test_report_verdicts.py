@@ -231,6 +231,15 @@ class TestSpeed:
         assert found["verdict"] == "SUSPECT"
         assert "above the 1.25 that the executed FLOPs allow" in found["detail"]
 
+    def test_times_on_other_data_are_not_compared(self, claim: Any) -> None:
+        lab = claim("{ratio: time, to: base, at_least: 1.1}")
+        lab.recipe("base", data="{name: mnist}")
+        race(lab, [1.18, 1.20, 1.22])
+        cell = lab.cell(lab.report(), 1, "Speed-up")
+        assert cell.text == "not comparable"
+        assert cell.notes == ("ctd: trained on digits, base on mnist",)
+        assert verdict(lab)["verdict"] == "not about this"
+
     def test_a_spread_that_reaches_the_bound_is_not(self, claim: Any) -> None:
         lab = claim("{ratio: time, to: base, at_least: 1.1}")
         race(lab, [1.20, 1.28, 1.36])
