@@ -9,7 +9,7 @@ from functools import partial
 from itertools import pairwise
 from typing import assert_never
 
-from labctl.errors import LabctlError, RecipeError, did_you_mean
+from labctl.errors import LabctlError, RecipeError
 from labctl.recipe.claim import (
     AnyClaim,
     BandsClaim,
@@ -24,7 +24,6 @@ from labctl.recipe.claim import (
     Sourced,
     ValueClaim,
 )
-from labctl.recipe.derived import DERIVED
 from labctl.recipe.recipe import Recipe
 
 from .comparison import (
@@ -36,9 +35,19 @@ from .comparison import (
     unlike,
     values,
 )
+from .obstacles import (
+    Others,
+    is_lacking,
+    no_result,
+    not_finite,
+    nothing,
+    obstacle,
+    on_other_data,
+    survivors,
+)
 from .phrase import claimed, figure, shown, unit_of
-from .quantity import CLOCKED, PLANNED, absent, difference_unit
-from .rows import UNSTABLE, Row, listed_seeds
+from .quantity import CLOCKED, PLANNED, difference_unit
+from .rows import Row, listed_seeds
 from .statistics import (
     Bounds,
     Estimate,
@@ -52,9 +61,6 @@ from .statistics import (
     tails,
     unpaired,
 )
-
-Others = Callable[[str], Row]
-"""Finds the row of another recipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +181,11 @@ def evidence(name: str, claim: AnyClaim, row: Row, other: Others) -> Evidence:
         about = " for ".join(subject(claim, row.recipe))
         return replace(found, is_elsewhere=True, reason=f"the claim is about {about}")
     if not row.results and not isinstance(claim, ReferenceClaim | OrderingClaim):
-        return replace(found, is_lacking=_is_lacking(row), reason=_no_result(row))
-    if apart := _on_other_data(claim, row, other):
+        return replace(found, is_lacking=is_lacking(row), reason=no_result(row))
+    if apart := on_other_data(claim, row, other):
         return replace(found, is_elsewhere=True, reason=apart)
     weighed = _weighed(found, claim, row, other)
-    return replace(weighed, caveat=_survivors(claim, row, other)) if weighed.parts else weighed
+    return replace(weighed, caveat=survivors(claim, row, other)) if weighed.parts else weighed
 
 
 def _weighed(found: Evidence, claim: AnyClaim, row: Row, other: Others) -> Evidence:
@@ -202,38 +208,6 @@ def _weighed(found: Evidence, claim: AnyClaim, row: Row, other: Others) -> Evide
             assert_never(claim)
 
 
-def _compared(claim: AnyClaim, row: Row, other: Others) -> list[Row]:
-    """The rows whose figures a claim is about."""
-    rows = [] if isinstance(claim, OrderingClaim) else [row]
-    return rows + [other(recipe) for recipe in claim.recipes.values()]
-
-
-def _on_other_data(claim: AnyClaim, row: Row, other: Others) -> str:
-    """Which of the rows were measured on other data than the first; empty if none was."""
-    if set(claim.metrics.values()) <= {*PLANNED}:
-        return ""
-    first, *others = _compared(claim, row, other)
-    strangers = (
-        f"{one.recipe.label} is trained on {one.data}, {first.recipe.label} on {first.data}"
-        for one in others
-        if one.data != first.data
-    )
-    return next(strangers, "")
-
-
-def _survivors(claim: AnyClaim, row: Row, other: Others) -> str:
-    """Which seeds a claim is judged without because they did not come to their end."""
-    if set(claim.metrics.values()) <= {*PLANNED}:
-        return ""
-    left_out = {
-        f"{one.recipe.label} {listed_seeds(seeds)} ({status.lower()})": None
-        for one in _compared(claim, row, other)
-        for status in UNSTABLE
-        if (seeds := one.seeds(status))
-    }
-    return f"not counted: {', '.join(left_out)}" if left_out else ""
-
-
 def _bounds(claim: BoundedClaim | EquivalenceClaim | NearClaim) -> Bounds:
     if isinstance(claim, BoundedClaim):
         low = -math.inf if claim.at_least is None else claim.at_least
@@ -246,10 +220,10 @@ def _reference(found: Evidence, claim: ReferenceClaim, row: Row) -> Evidence:
     metric = claim.reference
     ours = list(values(row, metric).values())
     if not ours:
-        reason = _nothing(row, metric)
+        reason = nothing(row, metric)
         return replace(
             found, figure="no result here yet", reason=reason, short=f" {claim.value:g}",
-            is_lacking=_is_lacking(row),
+            is_lacking=is_lacking(row),
         )  # fmt: skip
     mean = summary(ours)
     in_points = difference_unit(metric) == " points"
@@ -278,7 +252,7 @@ def _difference(
         found = replace(found, what=f"{metric} minus that of {claim.to}; {how}")
     at = _minus(row, other, metric)
     if at is None:
-        return _open(found, differences, unit, "+", _obstacle(metric, row, other))
+        return _open(found, differences, unit, "+", obstacle(metric, row, other))
     held = _held(found, Part(at, _bounds(claim), unit, "+"))
     return _suspected(held, metric, pairs, row, other)
 
@@ -294,7 +268,7 @@ def _ratio(found: Evidence, claim: RatioClaim, row: Row, other: Row) -> Evidence
     if at is None:
         zeros = [seed for seed, ours in values(row, metric).items() if ours == 0]
         reason = f"{metric} of {row.recipe.label} is 0 for {listed_seeds(zeros)}" if zeros else ""
-        return _open(found, ratios, "", "", reason or _obstacle(metric, row, other))
+        return _open(found, ratios, "", "", reason or obstacle(metric, row, other))
     return _suspected(_held(found, Part(at, _bounds(claim))), metric, pairs, row, other)
 
 
@@ -305,7 +279,7 @@ def _value(found: Evidence, metric: str, bounds: Bounds, row: Row) -> Evidence:
     ours = list(values(row, metric).values())
     at = _mean(ours, metric)
     if at is None:
-        return _open(found, ours, unit, "", _obstacle(metric, row))
+        return _open(found, ours, unit, "", obstacle(metric, row))
     held = _held(found, Part(at, bounds, unit))
     return replace(held, suspicion=too_fast(row) if metric == "time" else "")
 
@@ -323,7 +297,7 @@ def _ordering(found: Evidence, claim: OrderingClaim, rows: list[Row]) -> Evidenc
             step += " (Welch's t: seeds do not pair)"
         at = _minus(row, other, metric)
         if at is None:
-            return replace(found, reason=f"{step}: {_obstacle(metric, row, other)}")
+            return replace(found, reason=f"{step}: {obstacle(metric, row, other)}")
         steps.append(Part(at, bounds, unit, "+", step))
     return _held(found, *steps)
 
@@ -339,8 +313,8 @@ def _monotone(found: Evidence, claim: MonotoneClaim, row: Row) -> Evidence:
         pairs = paired(values(row, after), values(row, before)).values()
         at = estimate([later - earlier for later, earlier in pairs])
         if at is None:
-            broken = _not_finite(before, row)
-            return replace(found, reason=f"{after}: {broken or _obstacle(after, row)}")
+            broken = not_finite(before, row)
+            return replace(found, reason=f"{after}: {broken or obstacle(after, row)}")
         steps.append(Part(at, bounds, difference_unit(after), "+", f"{after} - {before}"))
     return _held(found, *steps)
 
@@ -352,7 +326,7 @@ def _bands(found: Evidence, claim: BandsClaim, row: Row) -> Evidence:
             return unusable
         at = _mean(list(values(row, metric).values()), metric)
         if at is None:
-            return replace(found, reason=f"{metric}: {_obstacle(metric, row)}")
+            return replace(found, reason=f"{metric}: {obstacle(metric, row)}")
         bands.append(Part(at, Bounds(low, high), unit_of(metric), label=metric))
     return _held(found, *bands)
 
@@ -402,53 +376,13 @@ def _unusable(found: Evidence, metric: str, *rows: Row) -> Evidence | None:
     """Why the metric of the rows cannot be judged; None if it can."""
     for row in rows:
         if not values(row, metric):
-            return replace(found, reason=_nothing(row, metric), is_lacking=_is_lacking(row))
+            return replace(found, reason=nothing(row, metric), is_lacking=is_lacking(row))
     if metric not in CLOCKED:
         return None
     reason = incomparable(rows[0], rows[-1])
     if reason and len(rows) == 1:
         reason = f"seeds were trained under {unlike(rows[0])}"
     return replace(found, figure=f"not comparable: {reason}") if reason else None
-
-
-def _nothing(row: Row, metric: str) -> str:
-    if not row.results:
-        return _no_result(row)
-    known = {name for result in row.results.values() for name in result.metrics}
-    if metric not in DERIVED and (of := absent(metric, known)) is not None:
-        return f"{row.recipe.label} has no {of}, neither as a measure nor as a split"
-    hint = "" if metric in DERIVED else f"; {did_you_mean(metric, known)}"
-    return f"no {metric} was recorded of {row.recipe.label}{hint}"
-
-
-def _is_lacking(row: Row) -> bool:
-    """Whether there may be a result one day: that all seeds diverged is an answer."""
-    return not row.results and not row.is_unstable
-
-
-def _no_result(row: Row) -> str:
-    if row.is_unstable:
-        return f"every seed of {row.recipe.label} diverged or was halted"
-    return f"{row.recipe.label} has no result yet: {row.command}"
-
-
-def _obstacle(metric: str, *rows: Row) -> str:
-    """Why nothing can be estimated from values that there are."""
-    broken = (_not_finite(metric, row) for row in rows)
-    return next(filter(None, broken), "") or _too_few(*rows)
-
-
-def _not_finite(metric: str, row: Row) -> str:
-    seeds = [seed for seed, value in values(row, metric).items() if not math.isfinite(value)]
-    if not seeds:
-        return ""
-    return f"{metric} of {row.recipe.label} is not finite for {listed_seeds(seeds)}"
-
-
-def _too_few(*rows: Row) -> str:
-    what = "two pairs of seeds are needed" if len(rows) > 1 else "two seeds are needed"
-    lacking = (row for row in reversed(rows) if row.absent)
-    return what + next((f"; {r.recipe.label} lacks seeds: {r.command}" for r in lacking), "")
 
 
 def _suspected(

@@ -1,0 +1,92 @@
+"""What stands in the way of judging claims, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from labctl.errors import did_you_mean
+from labctl.recipe.claim import AnyClaim, OrderingClaim
+from labctl.recipe.derived import DERIVED
+
+from .comparison import values
+from .quantity import PLANNED, absent
+from .rows import UNSTABLE, Row, listed_seeds
+
+Others = Callable[[str], Row]
+"""Finds the row of another recipe."""
+
+
+def on_other_data(claim: AnyClaim, row: Row, other: Others) -> str:
+    """Which of the rows were measured on other data than the first; empty if none was."""
+    if set(claim.metrics.values()) <= {*PLANNED}:
+        return ""
+    first, *others = _compared(claim, row, other)
+    strangers = (
+        f"{one.recipe.label} is trained on {one.data}, {first.recipe.label} on {first.data}"
+        for one in others
+        if one.data != first.data
+    )
+    return next(strangers, "")
+
+
+def survivors(claim: AnyClaim, row: Row, other: Others) -> str:
+    """Which seeds a claim is judged without because they did not come to their end."""
+    if set(claim.metrics.values()) <= {*PLANNED}:
+        return ""
+    left_out = {
+        f"{one.recipe.label} {listed_seeds(seeds)} ({status.lower()})": None
+        for one in _compared(claim, row, other)
+        for status in UNSTABLE
+        if (seeds := one.seeds(status))
+    }
+    return f"not counted: {', '.join(left_out)}" if left_out else ""
+
+
+def _compared(claim: AnyClaim, row: Row, other: Others) -> list[Row]:
+    """The rows whose figures a claim is about."""
+    rows = [] if isinstance(claim, OrderingClaim) else [row]
+    return rows + [other(recipe) for recipe in claim.recipes.values()]
+
+
+def is_lacking(row: Row) -> bool:
+    """Whether there may be a result one day: that all seeds diverged is an answer."""
+    return not row.results and not row.is_unstable
+
+
+def no_result(row: Row) -> str:
+    """Why a row has none."""
+    if row.is_unstable:
+        return f"every seed of {row.recipe.label} diverged or was halted"
+    return f"{row.recipe.label} has no result yet: {row.command}"
+
+
+def nothing(row: Row, metric: str) -> str:
+    """Why a row has no value of a metric."""
+    if not row.results:
+        return no_result(row)
+    known = {name for result in row.results.values() for name in result.metrics}
+    if metric not in DERIVED and (of := absent(metric, known)) is not None:
+        return f"{row.recipe.label} has no {of}, neither as a measure nor as a split"
+    hint = "" if metric in DERIVED else f"; {did_you_mean(metric, known)}"
+    return f"no {metric} was recorded of {row.recipe.label}{hint}"
+
+
+def obstacle(metric: str, *rows: Row) -> str:
+    """Why nothing can be estimated from values that there are."""
+    broken = (not_finite(metric, row) for row in rows)
+    return next(filter(None, broken), "") or _too_few(*rows)
+
+
+def not_finite(metric: str, row: Row) -> str:
+    """Which values of a metric are no numbers; empty if all are."""
+    seeds = [seed for seed, value in values(row, metric).items() if not math.isfinite(value)]
+    if not seeds:
+        return ""
+    return f"{metric} of {row.recipe.label} is not finite for {listed_seeds(seeds)}"
+
+
+def _too_few(*rows: Row) -> str:
+    what = "two pairs of seeds are needed" if len(rows) > 1 else "two seeds are needed"
+    lacking = (row for row in reversed(rows) if row.absent)
+    return what + next((f"; {r.recipe.label} lacks seeds: {r.command}" for r in lacking), "")
