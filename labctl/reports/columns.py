@@ -12,6 +12,7 @@ from labctl.recipe.derived import DERIVED
 from .comparison import flops_bound, incomparable, is_beyond, unlike, values
 from .evidence import subject
 from .grid import Cell, Heading
+from .obstacles import lacks
 from .quantity import absent, axis_label, value_at
 from .rows import UNSTABLE, Row, listed_seeds
 from .statistics import Summary, paired, summary
@@ -269,8 +270,7 @@ def _seeds(row: Row, quantity: str, digits: int, scale: float = 1.0, unit: str =
         if (of := absent(quantity, known)) is None:
             why += f"; {did_you_mean(quantity, known)}"
         elif row.results:
-            note = f"{row.name} has no {of}, neither as a measure nor as a split"
-            return _nothing(row, (note,))
+            return _nothing(row, (lacks(row, of),))
     return _over_seeds(row, quantity, values(row, quantity), digits, scale, unit, why)
 
 

@@ -67,9 +67,16 @@ def nothing(row: Row, metric: str) -> str:
         return no_result(row)
     known = {name for result in row.results.values() for name in result.metrics}
     if metric not in DERIVED and (of := absent(metric, known)) is not None:
-        return f"{row.recipe.label} has no {of}, neither as a measure nor as a split"
+        return lacks(row, of)
     hint = "" if metric in DERIVED else f"; {did_you_mean(metric, known)}"
     return f"no {metric} was recorded of {row.recipe.label}{hint}"
+
+
+def lacks(row: Row, of: str) -> str:
+    """Why a row has nothing of a split or a measurement."""
+    if of in row.recipe.document.measure:
+        return f"no {of} was taken of {row.name}: {row.command}"
+    return f"{row.name} has no {of}, neither as a measure nor as a split"
 
 
 def obstacle(metric: str, *rows: Row) -> str:

@@ -46,6 +46,20 @@ def test_commands_can_be_typed_as_they_are_shown(lab: Any) -> None:
     assert note == "missing: seed 0; train: labctl run 'my base'"
 
 
+def test_a_measurement_that_was_not_taken_says_how_to_take_it(lab: Any) -> None:
+    """Of runs that were trained for another recipe, or published before it was asked for."""
+    lab.recipe("base", seeds="[0]")
+    lab.run("base", 0)
+    robust = "{value: robustness/generated/acc, at_least: 1}"
+    lab.recipe("base", f"\nclaims: {{r: {robust}}}\n", seeds="[0]", measure="{robustness: {}}")
+    columns = "{kind: metric, metric: robustness/generated/acc, label: acc}, {kind: verdict}"
+    lab.table(f"rows: [{{recipe: base}}]\ncolumns: [{columns}]\n")
+    grid = lab.report()
+    said = "no robustness was taken of base: labctl run base"
+    assert lab.cell(grid, 0, "acc").notes == (said,)
+    assert said in lab.cell(grid, 0, "Claims").notes[0]
+
+
 def test_a_value_that_is_not_finite_is_named(base: Any) -> None:
     for seed, acc in enumerate((0.5, math.nan, 0.7)):
         base.run("base", seed, acc=acc)
