@@ -160,13 +160,27 @@ def _of_recipe(rows: Rows, file: RecipeFile) -> Iterator[tuple[Claimant, Evidenc
         return
     known = catalogue.listed(rows.project).get(file.name)
     name = file.name if known and known.path.resolve() == file.path.resolve() else str(file.path)
-    for row in _judged_by(rows.of(name)):
-        who = Claimant(row.recipe.label, False, _bundles(row), row.edition)
-        yield from ((who, evidence) for evidence in of_row(row, rows.counterpart))
+    found = rows.of(name)
+    earlier = [(row, of_row(row, rows.counterpart)) for row in found if row.edition]
+    for row in _judged_by(found):
+        for place, evidence in enumerate(of_row(row, rows.counterpart)):
+            measured = [
+                (then, judged[place])
+                for then, judged in (earlier if evidence.is_unmeasured else ())
+                if not judged[place].is_unmeasured
+            ]
+            if row.edition or not measured:
+                measured = [(row, evidence)]
+            yield from ((_claimant(one), about) for one, about in measured)
+
+
+def _claimant(row: Row) -> Claimant:
+    return Claimant(row.recipe.label, False, _bundles(row), row.edition)
 
 
 def _judged_by(found: Sequence[Row]) -> Sequence[Row]:
-    """The row of the recipe as it is; if that has no result, those of its earlier editions."""
+    """The row of the recipe as it is; if that has no result, those of its earlier editions, which
+    also stand in for what it lacks."""
     now = [row for row in found if not row.edition]
     if any(row.results for row in now):
         return now

@@ -111,6 +111,8 @@ class Evidence:
     """The claim is about other data, or about longer training."""
     is_lacking: bool = False
     """There is no result to judge it by."""
+    is_unmeasured: bool = False
+    """There is no value of a metric that it is about."""
     short: str = ""
     """Figures for the cell of a table."""
 
@@ -223,7 +225,7 @@ def _reference(found: Evidence, claim: ReferenceClaim, row: Row) -> Evidence:
         reason = nothing(row, metric)
         return replace(
             found, figure="no result here yet", reason=reason, short=f" {claim.value:g}",
-            is_lacking=is_lacking(row),
+            is_lacking=is_lacking(row), is_unmeasured=True,
         )  # fmt: skip
     mean = summary(ours)
     in_points = difference_unit(metric) == " points"
@@ -376,7 +378,8 @@ def _unusable(found: Evidence, metric: str, *rows: Row) -> Evidence | None:
     """Why the metric of the rows cannot be judged; None if it can."""
     for row in rows:
         if not values(row, metric):
-            return replace(found, reason=nothing(row, metric), is_lacking=is_lacking(row))
+            why, lacks_all = nothing(row, metric), is_lacking(row)
+            return replace(found, reason=why, is_lacking=lacks_all, is_unmeasured=True)
     if metric not in CLOCKED:
         return None
     reason = incomparable(rows[0], rows[-1])

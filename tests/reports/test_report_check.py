@@ -184,6 +184,26 @@ def test_a_sweep_published_before_its_recipe_changed_is_judged_and_said_to_be(la
     assert "published in docs/results/x.json before the recipe changed" in verdict.detail
 
 
+def test_what_the_recipe_lacks_is_judged_by_what_was_published_before_it_changed(lab: Any) -> None:
+    claims = "{deep: {value: test/depth, at_least: 2}, level: {value: test/acc, at_least: 60}}"
+    lab.recipe("base", f"\nclaims: {claims}\n")
+    steps = lab.plan("base", 0).work.steps
+    runs = [
+        lab.run("base", seed, acc=0.5, evaluations={steps: {"test/depth": 3 + seed / 10}},
+                folder=lab.project.root / "elsewhere" / str(seed))
+        for seed in range(3)
+    ]  # fmt: skip
+    path = lab.project.root / "docs" / "results" / "x.json"
+    path.parent.mkdir(parents=True)
+    write_bundle(runs, path)
+    lab.recipe("base", f"\nclaims: {claims}\n", optimizer="{kind: sgd}")
+    for seed in range(3):
+        lab.run("base", seed, acc=0.7 + seed / 100)
+    (who, deep), (now, level) = check(lab.project, lab.registry, ["base"]).verdicts
+    assert (deep.claim, deep.word, who.edition) == ("deep", "REPRODUCED", "docs/results/x.json")
+    assert (level.claim, level.word, now.edition) == ("level", "REPRODUCED", "")
+
+
 def test_a_bundle_is_judged_like_runs(race: Any, labctl: Any, tmp_path: Any) -> None:
     lab = race([])
     runs = [
