@@ -100,10 +100,13 @@ class MeasureBlock(Block):
     """When it is taken."""
 
 
+Precision = Literal["fp32", "tf32", "bf16", "fp64"]
+
+
 class Numerics(Config):
     """What decides the arithmetic; part of a run's key, never changed silently."""
 
-    precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
+    precision: Precision = "fp32"
     """`fp32` is IEEE single throughout; `bf16` is autocast over fp32 weights; `tf32` needs CUDA."""
     compiled: bool = Field(default=False, exclude_if=lambda compiled: not compiled)
     """Fuse model and loss into few kernels with torch.compile, anew for each value that structural

@@ -16,6 +16,7 @@ from .derived import DERIVED
 from .document import Document, ScheduleBlock
 from .looks import is_evaluated, most_looks
 from .predicate import Comparison
+from .reach import reach_of
 from .schedule import Schedule
 from .selection import UNNAMED, Selected, Selection
 from .source import Steps, number
@@ -54,6 +55,31 @@ def check_model(check: Check, architecture: Selected | None, spec: DataSpec) -> 
     else:
         if fault:
             check.report(("model",), f"model and data do not fit: {fault}")
+
+
+def check_learner(check: Check, selection: Selection) -> None:
+    """Whether the learner can train this model with this loss in this precision."""
+    document, learner = selection.document, selection.learner
+    if learner is None:
+        return
+    name = learner.card.name
+    try:
+        reach = reach_of(learner.plugin, name)
+    except PluginError as error:
+        check.plugin(("learner",), error)
+        return
+    architecture, precision = document.model.architecture, document.numerics.precision
+    if reach.architectures and architecture not in (UNNAMED, *reach.architectures):
+        hint = f"it is for {', '.join(reach.architectures)}; name one of them, or another learner"
+        check.report(("learner", "kind"), f"learner {name} cannot train {architecture}", hint)
+    for term in document.loss if reach.losses else ():
+        if term not in reach.losses:
+            hint = f"it takes {', '.join(reach.losses)}; remove {term}, or name another learner"
+            check.report(("loss", term), f"learner {name} cannot descend loss.{term}", hint)
+    if reach.precisions and precision not in reach.precisions:
+        message = f"learner {name} cannot train in {precision}"
+        hint = f"it takes {', '.join(reach.precisions)}"
+        check.report(("numerics", "precision"), message, hint)
 
 
 def check_augment(check: Check, augment: Augment, spec: DataSpec) -> None:

@@ -176,6 +176,7 @@ def _read(reading: _Reading, steps: int | None = None) -> Recipe:
         fit.check_times(check, document, clock)
     if clock is not None and spec is not None:
         fit.check_stop(check, document, clock, spec)
+    fit.check_learner(check, selection)
     fit.check_schedules(check, selection, knobs, clock)
     fit.check_measures(check, selection)
     fit.check_seeds(check, registry, document, spec)

@@ -191,7 +191,11 @@ class Dataset(Card):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerCard(Card):
-    """A learning rule: back-propagation of an objective, or another."""
+    """A learning rule: back-propagation of an objective, or another.
+
+    Architectures, loss terms and precisions that it is limited to stand in `learners.yaml` beside
+    the plugin's code, see `labctl.recipe.reach`.
+    """
 
     kind: ClassVar[str] = "learner"
 
