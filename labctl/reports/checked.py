@@ -15,7 +15,7 @@ from labctl.recipe.catalogue import RecipeFile
 from labctl.recipe.layers import NOTHING
 from labctl.recipe.source import Node, read
 from labctl.registry.registry import Registry
-from labctl.sweeps.sweep import is_sweep, load_sweep, sweeps
+from labctl.sweeps.sweep import Sweep, is_sweep, load_sweep, sweep_named, sweeps
 
 from .bundle import published
 from .evidence import Evidence, of_row
@@ -93,7 +93,7 @@ def check(
     rows = Rows(project, registry, preset, published(project, bundles))
     found: list[tuple[Claimant, Evidence]] = []
     problems: list[Problem] = []
-    files, swept = _named(project, names, preset) if names else _all(project, preset)
+    files, swept = _named(rows, names, preset) if names else _all(project, preset)
     sources = [
         *(partial(_of_recipe, rows, file) for file in files),
         *(partial(_of_sweep, rows, name, bool(names)) for name in swept),
@@ -120,9 +120,10 @@ def _all(project: Project, preset: str | None) -> tuple[list[RecipeFile], list[s
 
 
 def _named(
-    project: Project, names: Sequence[str], preset: str | None
+    rows: Rows, names: Sequence[str], preset: str | None
 ) -> tuple[list[RecipeFile], list[str]]:
     """The recipes and sweeps that names mean, in order, each once."""
+    project = rows.project
     recipes, known_sweeps = catalogue.listed(project), sweeps(project)
     listed = catalogue.listed(project, "tables").items()
     tables = {name.removeprefix("tables/"): file.path for name, file in listed}
@@ -131,19 +132,31 @@ def _named(
     for given in names:
         table, sweep = (_found(project, given, known) for known in (tables, known_sweeps))
         if table is not None:
-            rows = load_table(project, table, preset).table
-            shown = [*(row.recipe for row in rows.rows), rows.baseline]
+            found = load_table(project, table, preset).table
+            shown = [*(row.recipe for row in found.rows), found.baseline]
             files += [catalogue.located(project, recipe) for recipe in shown if recipe]
-            swept += [row.sweep for row in rows.rows if row.sweep]
+            swept += [row.sweep for row in found.rows if row.sweep]
         if sweep is not None:
             swept.append(sweep)
         is_path = Path(given).suffix in catalogue.SUFFIXES
         if given in recipes or (is_path and table is None and sweep is None):
             files.append(catalogue.located(project, given))
         elif table is None and sweep is None:
+            if is_sweep(project, given):
+                raise _without_file(sweep_named(project, rows.registry, given, rows.preset))
             hint = did_you_mean(given, [*recipes, *tables, *known_sweeps])
             raise UsageError(f"no recipe, table or sweep {given!r}", hint=hint)
     return list(dict.fromkeys(files)), list(dict.fromkeys(swept))
+
+
+def _without_file(sweep: Sweep) -> UsageError:
+    """What to say of claims of a sweep over a field of a recipe."""
+    recipe, (field,) = sweep.config.recipe, sweep.fields
+    return UsageError(
+        f"{sweep.name} is a sweep without a file, of which nothing can be claimed",
+        hint=f"write recipes/sweeps/NAME.yaml with recipe: {recipe}, axes: {{{field}: [..]}} and "
+        f"claims; what {recipe} claims: labctl check {recipe}",
+    )
 
 
 def _found(project: Project, given: str, known: Mapping[str, Path]) -> str | None:

@@ -249,6 +249,16 @@ def test_an_unknown_name_says_what_there_is(race: Any) -> None:
     assert "did you mean 'ctd'?" in str(caught.value)
 
 
+def test_a_sweep_without_a_file_says_where_claims_of_it_would_stand(race: Any) -> None:
+    lab = race([])
+    with pytest.raises(UsageError, match="ctd.model.width is a sweep without a file") as caught:
+        check(lab.project, lab.registry, ["ctd.width"])
+    assert "recipe: ctd, axes: {model.width: [..]} and claims" in caught.value.hint
+    assert "labctl check ctd" in caught.value.hint
+    with pytest.raises(UsageError, match="ctd has no field 'wdith'"):
+        check(lab.project, lab.registry, ["ctd.wdith"])
+
+
 def test_every_faulty_recipe_is_named_at_once(race: Any) -> None:
     lab = race([])
     lab.recipe("one", CLAIMS.replace("test/acc", "tset/acc"))
