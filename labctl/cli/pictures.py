@@ -97,9 +97,9 @@ def print_run(project: Project, run: Run) -> None:
     if git:
         dirty = " with changes (code.patch)" if git.get("is_dirty") else ""
         console.print(f"  commit {git.get('commit', '')[:12]}{dirty}")
-    begins = list(journal.of("begin"))
+    begins = [begin.fields for begin in journal.of("begin") if "device" in begin.fields]
     if begins:
-        facts = begins[-1].fields
+        facts = begins[-1]
         console.print(
             f"  {facts.get('device_name', facts.get('device'))}   torch {facts.get('torch')}"
         )

@@ -19,6 +19,7 @@ from labctl.errors import EnvironmentProblem, LabctlError, RunError
 from labctl.registry.card import Places
 from labctl.registry.registry import Registry
 from labctl.store.atomic import write_json
+from labctl.store.journal import JournalWriter
 from labctl.store.lock import FileLock
 from labctl.store.run import Run
 from labctl.store.status import Status
@@ -213,6 +214,9 @@ class Attempt:
             if self.training is not None:
                 step = self.training.step
                 self.training.end(status, message)
+            else:
+                step = self.run.journal.durable_step
+                self._journal_end(step, status, message)
             end = {
                 "status": status,
                 "step": step,
@@ -229,6 +233,13 @@ class Attempt:
         self.status = status
         self.training = None
         self.lock.release()
+
+    def _journal_end(self, step: int, status: Status, message: str) -> None:
+        """The record of an attempt that ended before it could train; nothing is superseded."""
+        facts = {**self.bench.facts, "pid": os.getpid()}
+        journal = JournalWriter.of_next_attempt(self.run.folder, step, facts)
+        journal.record("end", step, status=status, message=message)
+        journal.close()
 
     def _note_progress(self, training: Training) -> None:
         began = time.monotonic()

@@ -87,7 +87,8 @@ def recorded(run: Run) -> Recorded:
             f"{run.plan.name} is {status}; finished and interrupted runs can be verified", hint=hint
         )
     journal, kept = run.journal, run.provenance
-    begin = next((record.fields for record in journal.of("begin")), {})
+    begins = (record.fields for record in journal.of("begin"))
+    begin = next((fields for fields in begins if "parameters" in fields), {})
     together = (record.fields.get("replicas") for record in journal.of("metrics"))
     return Recorded(
         run.plan,

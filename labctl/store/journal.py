@@ -43,6 +43,14 @@ class JournalWriter:
             self._file = self.path.open("x", encoding="utf-8")
         self.record("begin", from_step, format=FORMAT, attempt=attempt, **facts)
 
+    @classmethod
+    def of_next_attempt(
+        cls, folder: Path, from_step: int, facts: Mapping[str, Any]
+    ) -> JournalWriter:
+        """A segment after those that there are."""
+        last = max((int(path.stem) for path in segments(folder)), default=0)
+        return cls(folder, last + 1, from_step, facts)
+
     def record(self, kind: str, step: int, **fields: Any) -> None:
         """Append one record; `step` is the number of steps done."""
         line = json.dumps(

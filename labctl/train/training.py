@@ -17,7 +17,7 @@ from labctl.errors import LabctlError
 from labctl.plans.plan import Phase
 from labctl.registry.card import KnobValue
 from labctl.store.atomic import write_atomic
-from labctl.store.journal import FIRST_LOSSES, JournalWriter, segments
+from labctl.store.journal import FIRST_LOSSES, JournalWriter
 from labctl.store.run import Run
 
 from . import checkpoint
@@ -114,12 +114,11 @@ class Training:
             yield
 
     def _begin(self, facts: Mapping[str, Any], faults: list[str]) -> JournalWriter:
-        attempt = max((int(path.stem) for path in segments(self.run.folder)), default=0) + 1
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         own = {"parameters": parameters, "engine": self.engine.name}
         if self.engine.why:
             own["why_engine"] = self.engine.why
-        journal = JournalWriter(self.run.folder, attempt, self.step, {**facts, **own})
+        journal = JournalWriter.of_next_attempt(self.run.folder, self.step, {**facts, **own})
         for fault in faults:
             journal.record("warning", self.step, message=f"checkpoint not used: {fault}")
         return journal

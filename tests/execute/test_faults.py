@@ -155,6 +155,29 @@ def test_divergence_is_an_answer_and_is_not_tried_again(quick: Any) -> None:
     assert all(json.loads(line) for line in text.splitlines())
 
 
+def test_an_attempt_that_ends_before_it_trains_is_counted_and_supersedes_nothing(
+    quick: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("at step 1, on the meta device")
+
+    run = begun(quick)
+    (fresh,) = quick.runs("tiny", "seeds=[2]")
+    curves, attempts, step = run.journal.curves, run.journal.attempts, run.journal.durable_step
+    with monkeypatch.context() as patch:
+        patch.setattr("labctl.execute.attempt.write_ledger", fail)
+        go_on(run)
+        quick.train_here("tiny", "seeds=[2]")
+    assert fresh.status is Status.FAILED and fresh.journal.attempts == 1
+    assert run.status is Status.FAILED and run.journal.attempts == attempts + 1
+    assert run.end is not None and run.end["step"] == run.journal.durable_step == step
+    assert run.journal.curves == curves
+    assert "attempts 1" in quick.labctl("show", "tiny/seed=2")[1]
+    go_on(run)
+    assert run.status is Status.DONE and run.journal.attempts == attempts + 2
+    assert all(curve.items() <= run.journal.curves[n].items() for n, curve in curves.items())
+
+
 def test_a_measurement_asked_for_later_needs_no_training(quick: Any) -> None:
     run = quick.train_here("tiny", "seeds=[1]")[0]
     weights, attempts = run.weights_path.read_bytes(), run.journal.attempts
