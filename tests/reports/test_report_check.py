@@ -251,7 +251,7 @@ def test_an_unknown_name_says_what_there_is(race: Any) -> None:
 
 def test_a_sweep_without_a_file_says_where_claims_of_it_would_stand(race: Any) -> None:
     lab = race([])
-    with pytest.raises(UsageError, match="ctd.model.width is a sweep without a file") as caught:
+    with pytest.raises(UsageError, match=r"ctd\.model\.width is a sweep without a file") as caught:
         check(lab.project, lab.registry, ["ctd.width"])
     assert "recipe: ctd, axes: {model.width: [..]} and claims" in caught.value.hint
     assert "labctl check ctd" in caught.value.hint
