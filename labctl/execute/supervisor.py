@@ -146,7 +146,7 @@ class Supervisor:
             self._jobs[job.plan.key] = job
             run = run_of(self.project, job.plan)
             if run.status.is_final and not run.needs(job.plan):
-                self._note(Outcome(run, run.status, was_skipped=True), job.plan)
+                self._note(outcome_of(run, job.plan, was_skipped=True), job.plan)
             else:
                 fresh.append(job)
         self._waiting += fresh

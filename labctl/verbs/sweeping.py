@@ -9,7 +9,7 @@ from numbers import Integral
 from pathlib import Path
 
 from labctl.errors import UsageError
-from labctl.execute.job import Outcome
+from labctl.execute.job import outcome_of
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
 from labctl.registry.registry import Registry
@@ -167,9 +167,9 @@ def trained(
     todo = due(project, table, retry)
     say_note(found, how)
     keys = {cell.job.plan.key for cell in todo}
-    left = [cell.run(project) for cell in table if cell.job.plan.key not in keys]
+    left = [cell for cell in table if cell.job.plan.key not in keys]
     outcomes = carry_out(project, registry, [cell.job for cell in todo], how)
-    outcomes += [Outcome(run, run.status, was_skipped=True) for run in left]
+    outcomes += [outcome_of(c.run(project), c.job.plan, was_skipped=True) for c in left]
     places = {cell.run(project).folder: place for place, cell in enumerate(table)}
     return Outcomes.of_sweep(sorted(outcomes, key=lambda one: places[one.run.folder]))
 

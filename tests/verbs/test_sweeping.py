@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import labctl
+from labctl.store.atomic import write_json
 from labctl.verbs import sweeping
 
 
@@ -21,6 +22,17 @@ def test_a_sweep_says_beforehand_that_no_seeds_join(
     assert "each point has the first 2 seeds" in capsys.readouterr().out
     labctl.sweep("model.depth", seeds=2, **given)
     assert "seeds" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("end", ["HALTED", "DIVERGED", "FAILED"])
+def test_how_runs_of_an_earlier_call_ended_is_said_again(lab: Any, end: str) -> None:
+    why = {"status": end, "step": 3, "message": "collapsed at step 3", "code": 0, "time": 1.0}
+    for run, job in zip(lab.runs(), lab.jobs(), strict=True):
+        run.create(job.plan, {})
+        write_json(run.end_path, why)
+    found = labctl.sweep("model.depth", recipe="tiny", values="2", track=False, project=lab.root)
+    assert [(one["status"], one["skipped"]) for one in found.plain()] == [(end, True)] * 2
+    assert {one["message"] for one in found.plain()} == {"collapsed at step 3"}
 
 
 @pytest.mark.parametrize(
