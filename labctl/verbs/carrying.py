@@ -5,22 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from labctl.errors import EnvironmentProblem, LabctlError, UsageError
-from labctl.execute.job import Job, Outcome, Together
+from labctl.execute.job import Job, Outcome, Together, outcome_of
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
 from labctl.registry.card import Places
 from labctl.registry.registry import Registry
-from labctl.store.run import run_of
+from labctl.store.run import Run, run_of
 from labctl.store.status import Status
 
 if TYPE_CHECKING:
     from labctl.execute.supervisor import Steering
 
+ASIDE = "plan.set-aside.json"
+"""What the plan of a folder that is set aside is called, so that nobody takes it for a run's."""
 STAMP = "%Y%m%d-%H%M%S"
 """Of what is set aside."""
 
@@ -125,11 +128,43 @@ def _preset_without(project: Project, registry: Registry, recipe: Recipe) -> str
     return None
 
 
-def set_aside(project: Project, work: Iterable[Job]) -> None:
-    """Put the folders of work that ended without being done out of the way: it begins anew."""
+def carry_out_anew(
+    project: Project, registry: Registry, work: Sequence[Job], how: How, anew: Iterable[Job]
+) -> list[Outcome]:
+    """As `carry_out`; those of `anew` that ended without being done begin at the beginning.
+
+    Their folders are put out of the way, and back if they are not begun after all.
+    """
+    moved = _set_aside(project, anew)
+    try:
+        outcomes = carry_out(project, registry, work, how)
+    finally:
+        kept = {run.folder for run, aside in moved.items() if _is_put_back(run, aside)}
+    return [
+        outcome_of(one.run, one.run.plan, was_skipped=True) if one.run.folder in kept else one
+        for one in outcomes
+    ]
+
+
+def _set_aside(project: Project, work: Iterable[Job]) -> dict[Run, Path]:
+    """Runs, and where their folders are now."""
+    moved = {}
     for job in work:
         found = run_of(project, job.plan)
         if found.folder.exists() and found.status not in (Status.DONE, Status.RUNNING):
             aside = found.folder.with_name(f"{found.folder.name}.aside-{time.strftime(STAMP)}")
             found.folder.rename(aside)
-            (aside / "plan.json").rename(aside / "plan.set-aside.json")
+            (aside / "plan.json").rename(aside / ASIDE)
+            moved[found] = aside
+    return moved
+
+
+def _is_put_back(run: Run, aside: Path) -> bool:
+    """Whether nobody has begun the run anew, so that it is again what it was."""
+    if run.is_begun:
+        return False
+    if run.folder.exists():
+        run.discard()
+    (aside / ASIDE).rename(aside / "plan.json")
+    aside.rename(run.folder)
+    return True

@@ -17,7 +17,7 @@ from labctl.store.status import Status
 from labctl.sweeps.jobs import Cell, cells, due
 from labctl.sweeps.sweep import Sweep, load_sweep, parse_seeds, sweep_of_field, with_values
 
-from .carrying import How, carry_out, require_data, set_aside
+from .carrying import How, carry_out_anew, require_data
 from .opening import Where, opened
 from .outcomes import Outcomes
 
@@ -162,13 +162,13 @@ def trained(
         require_data(project, registry, [found.at(project, registry, point) for point in points])
     table = cells_of(project, registry, asked)
     # What was lost or stopped goes on where it was.
-    anew = retry - {Status.LOST, Status.STOPPED}
-    set_aside(project, [c.job for c in table if c.run(project).status in anew])
+    ends = retry - {Status.LOST, Status.STOPPED}
+    anew = [cell.job for cell in table if cell.run(project).status in ends]
     todo = due(project, table, retry)
     say_note(found, how)
     keys = {cell.job.plan.key for cell in todo}
     left = [cell for cell in table if cell.job.plan.key not in keys]
-    outcomes = carry_out(project, registry, [cell.job for cell in todo], how)
+    outcomes = carry_out_anew(project, registry, [cell.job for cell in todo], how, anew)
     outcomes += [outcome_of(c.run(project), c.job.plan, was_skipped=True) for c in left]
     places = {cell.run(project).folder: place for place, cell in enumerate(table)}
     return Outcomes.of_sweep(sorted(outcomes, key=lambda one: places[one.run.folder]))

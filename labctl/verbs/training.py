@@ -18,7 +18,7 @@ from labctl.reports.growing import growth
 from labctl.reports.table import recipes_of
 from labctl.store.run import run_of
 
-from .carrying import How, carry_out, require_data, set_aside
+from .carrying import How, carry_out, carry_out_anew, require_data
 from .opening import Where, opened
 from .outcomes import Outcomes
 from .planning import told_too_late
@@ -87,9 +87,7 @@ def trained(
         for recipe in loaded
         for plan in (*plans(recipe), *_joined(project, recipe))
     )
-    if restart:
-        set_aside(project, work)
-    outcomes = carry_out(project, registry, work, how)
+    outcomes = carry_out_anew(project, registry, work, how, work if restart else ())
     while more := _distinct(_grown(project, registry, loaded, how)):
         outcomes += carry_out(project, registry, more, how)
     return Outcomes(tuple(outcomes))
