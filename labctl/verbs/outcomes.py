@@ -58,8 +58,11 @@ class Outcomes(Sequence[Outcome]):
         parts = ", ".join(f"{count} {word}" for word, count in counts.items())
         return f"{len(self)} run{'s' if len(self) != 1 else ''}: {parts}"
 
-    def require(self) -> Self:
+    def require(self, beside: int = 0) -> Self:
         """These outcomes, if all are answers.
+
+        Args:
+            beside: further runs, which had answered before.
 
         Raises:
             PartialError: some are not.
@@ -71,10 +74,8 @@ class Outcomes(Sequence[Outcome]):
             return self
         names = ", ".join(f"{outcome.run.plan.name} ({outcome.status})" for outcome in bad)
         codes = {int((outcome.run.end or {}).get("code", 0)) for outcome in bad}
-        if len(bad) < len(self):
-            raise PartialError(
-                f"{len(bad)} of {len(self)} runs are not done: {names}", hint=self.hint
-            )
+        if len(bad) < (total := len(self) + beside):
+            raise PartialError(f"{len(bad)} of {total} runs are not done: {names}", hint=self.hint)
         if codes == {EnvironmentProblem.exit_code}:
             raise EnvironmentProblem(f"not done: {names}", hint=self.hint)
         raise RunError(f"not done: {names}", hint=self.hint)

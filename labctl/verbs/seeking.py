@@ -211,16 +211,16 @@ def bounded(probe: Probe, how: How) -> Bounds:
     trials = trials_of(before) if before else []
     ended = [result for _, row in before.along for result in row.results.values()] if before else []
     while todo := probe.next(trials):
-        trials += probe.judged(_answered(probe, todo, how))
+        trials += probe.judged(_answered(probe, todo, how, len(trials)))
         runs = (cell.run(probe.project) for cell in todo)
         ended += [result_of(run) for run in runs if run.status is Status.DONE]
     found = boundary_of(probe.config, probe.sweep.seeds, trials, tuple(untried(ended)))
-    confirmed = _answered(probe, probe.at_length(found), how)
+    confirmed = _answered(probe, probe.at_length(found), how, len(trials))
     return Bounds(found, tuple(probe.confirmations(found, confirmed)))
 
 
-def _answered(probe: Probe, todo: Sequence[Cell], how: How) -> Sequence[Cell]:
-    """Train what is missing of `todo`.
+def _answered(probe: Probe, todo: Sequence[Cell], how: How, before: int) -> Sequence[Cell]:
+    """Train what is missing of `todo`; `before` runs of the search have answered already.
 
     Raises:
         PartialError, RunError, EnvironmentProblem: a run without an answer ends the search.
@@ -228,7 +228,7 @@ def _answered(probe: Probe, todo: Sequence[Cell], how: How) -> Sequence[Cell]:
     if todo:
         work = [cell.job for cell in todo]
         outcomes = Outcomes.of_sweep(carry_out(probe.project, probe.registry, work, how))
-        replace(outcomes, hint="labctl why RUN; the same command goes on").require()
+        replace(outcomes, hint="labctl why RUN; the same command goes on").require(before)
     return todo
 
 

@@ -9,8 +9,9 @@ import pytest
 
 import labctl
 from labctl.errors import PartialError, UsageError
-from labctl.execute.job import Outcome
-from labctl.store.run import Run
+from labctl.execute.job import Outcome, outcome_of
+from labctl.store.atomic import write_json
+from labctl.store.run import Run, run_of
 from labctl.store.status import Status
 from labctl.sweeps.findings import Findings
 from labctl.verbs import seeking
@@ -86,6 +87,28 @@ def test_a_boundary_asks_for_both_ends_first_and_ends_with_a_run_that_failed(
     (first,) = asked
     assert any("peak=0.0001 " in name for name in first)
     assert any("peak=1 " in name for name in first)
+
+
+def test_a_boundary_that_a_failed_run_ends_ends_so_again(
+    swept: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def carry_out(project: Any, registry: Any, work: Any, how: Any) -> list[Outcome]:
+        asked.append(len(work))
+        runs = [run_of(project, job.plan) for job in work]
+        for place, (run, job) in enumerate(zip(runs, work, strict=True)):
+            run.create(job.plan, {})
+            status = "FAILED" if place == 0 else "DONE"
+            end = {"status": status, "step": 1, "message": "", "code": 0, "time": 1.0}
+            write_json(run.end_path, end)
+        return [outcome_of(run, job.plan) for run, job in zip(runs, work, strict=True)]
+
+    monkeypatch.setattr(seeking, "carry_out", carry_out)
+    for _ in range(2):
+        with pytest.raises(PartialError, match="1 of 8 runs are not done"):
+            labctl.boundary("peak", values="1e-4:1", seeds=1, track=False, project=swept.root)
+    assert asked == [8, 1], "what had answered was not trained again"
 
 
 def test_a_search_some_of_whose_runs_were_given_up_is_answered(lab: Any) -> None:
