@@ -14,6 +14,7 @@ from labctl.recipe.predicate import Predicate
 from labctl.recipe.source import Mark, parse_value
 from labctl.sweeps.bisection import Trial
 from labctl.sweeps.boundary import Boundary, boundary
+from labctl.sweeps.field import value_of
 from labctl.sweeps.sweep import Sweep, sweep_named
 from labctl.sweeps.values import written
 
@@ -164,8 +165,19 @@ def _points(rows: Rows, sweep: Sweep) -> dict[FrozenPoint, list[int]]:
     for values, seed in rows.tried(sweep.config.recipe, frozenset(sweep.fields)):
         point = tuple((name, _text(values[name])) for name in sweep.fields)
         found.setdefault(point, set()).add(seed)
+    if sweep.tree is None and (seeds := _tried_itself(rows, sweep)):
+        recipe = rows.of(sweep.config.recipe)[0].recipe
+        own = tuple((name, _text(value_of(recipe, name))) for name in sweep.fields)
+        found.setdefault(own, set()).update(seeds)
     ordered = sorted(found, key=lambda point: [_rank(text) for _, text in point])
     return {point: sorted(found[point]) for point in ordered}
+
+
+def _tried_itself(rows: Rows, sweep: Sweep) -> set[int]:
+    """Seeds of the recipe as it is, whose runs carry no point."""
+    found = rows.of(sweep.config.recipe)
+    begun = {seed for row in found for seed, gone in row.absent.items() if gone.status}
+    return begun.union(*(row.results for row in found))
 
 
 def _planned(sweep: Sweep) -> Iterator[FrozenPoint]:

@@ -72,6 +72,21 @@ def takes_integers(recipe: Recipe, path: str) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def value_of(recipe: Recipe, path: str) -> Any:
+    """What a recipe has in one of its `fields`, as JSON has it."""
+    if path in recipe.document.model_fields_set:
+        return recipe.document.model_dump(mode="json", by_alias=True)[path]
+    known = dict(_settings(recipe))
+    if path in known:
+        return known[path]
+    knob, _, rest = path.removeprefix("schedules.").partition(".")
+    schedule = recipe.schedules.get(knob)
+    if schedule is None:
+        return recipe.knobs[knob].default
+    values = schedule.model_dump(mode="json", by_alias=True)
+    return dict(_paths("", values))[f".{rest or 'value'}"]
+
+
 def _settings(recipe: Recipe) -> Iterator[tuple[str, Any]]:
     """Paths and values of all but the schedules."""
     document = recipe.document

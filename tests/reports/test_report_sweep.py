@@ -289,3 +289,35 @@ def test_an_open_threshold_says_how_many_seeds_would_settle_it(lab: Any) -> None
     stable = rng.binomial(seeds, 0.75, size=4000)
     share = np.mean([wilson(int(count), seeds)[0] > 0.5 for count in stable])
     assert 0.7 < share < 0.95
+
+
+@pytest.mark.parametrize(
+    ("field", "own", "other"),
+    [
+        ("schedules.token_drop", "0.1", "0.2"),
+        ("schedules.lr.peak", "0.001", "0.002"),
+        ("model.width", "4", "8"),
+        ("batch_size", "64", "32"),
+        ("budget", "4ep", "2ep"),
+    ],
+)
+def test_the_point_that_is_the_recipe_itself_has_a_row_beside_those_of_a_sweep_without_a_file(
+    lab: Any, field: str, own: str, other: str
+) -> None:
+    schedules = "{lr: {kind: cosine, peak: 1e-3}, token_drop: 0.1}"
+    lab.recipe("base", schedules=schedules, model="{architecture: toy, width: 4}")
+    for seed in (0, 1):
+        lab.run("base", seed, acc=0.7)
+        lab.run("base", seed, acc=0.9, point=[f"{field}={other}"])
+    grid = lab.report(f"base.{field}")
+    short = field.rpartition(".")[2]
+    labels = {row.cells[0].text for row in grid.rows}
+    assert labels == {f"{short} {own}", f"{short} {other}"}
+    place = [row.cells[0].text for row in grid.rows].index(f"{short} {own}")
+    assert lab.cell(grid, place, "test/acc (%)").text == "70.00 \u00b1 0.00 (n=2)"
+
+
+def test_the_recipe_itself_is_no_row_before_it_was_trained(lab: Any) -> None:
+    lab.recipe("base")
+    lab.run("base", 0, point=["model.width=8"])
+    assert [row.cells[0].text for row in lab.report("base.model.width").rows] == ["width 8"]
