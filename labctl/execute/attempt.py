@@ -27,8 +27,9 @@ from labctl.train import checkpoint
 from labctl.train.assembly import Assembly
 from labctl.train.clock import Clock
 from labctl.train.cost import write_ledger
+from labctl.train.ending import Diverged, Halted
 from labctl.train.numerics import device_of
-from labctl.train.training import Diverged, Halted, Training
+from labctl.train.training import Training
 
 from .hardware import device_facts
 from .stop import Stop

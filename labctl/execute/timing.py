@@ -83,13 +83,13 @@ class Timing:
         self.trainings = [_training(attempt) for attempt in self.attempts]
         self.device = self.trainings[0].device
         self.bench.clock.attend([run.plan for run in runs])
-        self.supplies = [TimedSupply(t.supply, self.device) for t in self.trainings]
+        self.supplies = [TimedSupply(t.rig.supply, self.device) for t in self.trainings]
         self.windows = min(WINDOWS, steps)
         self.per_window = self._per_window(-(-steps // self.windows))
         for training, supply in zip(self.trainings, self.supplies, strict=True):
             training.skip_to(at_step)
             supply.ahead = min(supply.ahead, self.per_window)
-            training.supply = supply
+            training.rig.supply = supply
 
     @property
     def _made_at_once(self) -> int:
@@ -158,7 +158,7 @@ class Timing:
 
     def _example_seconds(self, training: Training) -> float:
         """What it takes to evaluate one example."""
-        full = training.splits
+        full = training.rig.splits
         held_out = {name: split for name, split in full.items() if name in ("val", "test")}
         if not held_out:
             return 0.0
@@ -166,7 +166,7 @@ class Timing:
         taken = []
         for batches in (1, EVALUATED_BATCHES):  # the first wakes the kernels
             few = {name: _first(split, batches * batch_size) for name, split in held_out.items()}
-            training.splits = {**full, **few}
+            training.rig.splits = {**full, **few}
             wait(self.device)
             began = time.perf_counter()
             with training.at_work():
@@ -174,7 +174,7 @@ class Timing:
             wait(self.device)
             examples = sum(map(len, few.values())) * passes(training)
             taken.append((time.perf_counter() - began) / examples)
-        training.splits = full
+        training.rig.splits = full
         return taken[-1]
 
     def _one_checkpoint(self, pace: float) -> float:
@@ -197,9 +197,14 @@ class Timing:
         is_cuda = self.device.type == "cuda"
         tally = kernel_launches if is_cuda else operators
         with training.at_work():
-            batch, knobs = training.supply.at(training.step), training.board.at(training.step)
+            batch, knobs = (
+                training.rig.supply.at(training.step),
+                training.rig.board.at(training.step),
+            )
             is_hidden = training.work.numerics.compiled and not is_cuda
-            carried_out = None if is_hidden else tally(_step(training.engine.step, batch, knobs))
+            carried_out = (
+                None if is_hidden else tally(_step(training.rig.engine.step, batch, knobs))
+            )
             plain = _step(_as_written(training).step, batch, knobs)
             plain()  # makes what a learner makes once
             as_written = tally(plain)
@@ -245,7 +250,7 @@ class Timing:
 
 def evaluated_examples(training: Training, work: Work) -> int:
     """Examples that a whole run evaluates."""
-    sizes = {name: len(split) for name, split in training.splits.items()}
+    sizes = {name: len(split) for name, split in training.rig.splits.items()}
     held_out = sum(sizes.get(name, 0) for name in ("val", "test")) * passes(training)
     evaluations = sum(work.is_evaluated(step) for step in range(1, work.steps + 1))
     return evaluations * held_out + (sizes["train"] if work.evaluate.train else 0)
@@ -254,7 +259,7 @@ def evaluated_examples(training: Training, work: Work) -> int:
 def passes(training: Training) -> int:
     """How often an evaluation goes through a held-out split: once more with the training's knobs,
     where they differ."""
-    return 1 if training.board.as_trained(training.step - 1) is None else 2
+    return 1 if training.rig.board.as_trained(training.step - 1) is None else 2
 
 
 def _first(split: Batches, most: int) -> Batches:
@@ -266,7 +271,7 @@ def _as_written(training: Training) -> Learner:
     """A learner of the same parts whose objective is not compiled."""
     assembly = training.assembly
     return assembly.learner(
-        training.model, assembly.objective(), training.optimizer, training.arithmetic
+        training.rig.model, assembly.objective(), training.rig.optimizer, training.arithmetic
     )
 
 
@@ -298,7 +303,7 @@ def timed(order: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"start_seconds": time.time() - order["spawned"]}
     timing.warm_up()
     measured = timing.measured()
-    engine = timing.trainings[0].engine
+    engine = timing.trainings[0].rig.engine
     ledger = runs[0].ledger
     found |= {name: value if name == "steps" else value.model_dump()
               for name, value in measured.items()}  # fmt: skip

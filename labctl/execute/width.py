@@ -91,10 +91,10 @@ class Widening:
         if number > 1 and gain < GAIN:
             self._most = number - 1
             self.why = f"{number} together are {gain:.2f} times as fast as {number - 1}"
-        elif slow := [t for t in live if not t.engine.is_recorded]:
+        elif slow := [t for t in live if not t.rig.engine.is_recorded]:
             if slow[0].device.type == "cuda":
                 self.why = (
-                    f"a step that is {slow[0].engine.name} gains nothing from others beside it"
+                    f"a step that is {slow[0].rig.engine.name} gains nothing from others beside it"
                 )
         elif not _fits(live):
             self.why = _full(number)

@@ -9,11 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from labctl.data.batches import Batches
 from labctl.data.examples import Batch
-from labctl.errors import LabctlError
 from labctl.plans.plan import Phase
 from labctl.registry.card import KnobValue
 from labctl.store.atomic import write_atomic
@@ -21,34 +18,21 @@ from labctl.store.journal import FIRST_LOSSES, JournalWriter
 from labctl.store.run import Run
 
 from . import checkpoint
+from .appraisal import Appraisal
 from .assembly import Assembly
-from .average import Average
 from .clock import Clock
-from .compiled import CompiledObjective
-from .engine import engine_of
-from .evaluation import Evaluation, evaluate
+from .ending import Diverged, Halted
+from .first import FirstLosses
 from .lane import Lane
 from .learner import Knobs, Looking, Metrics
 from .measuring import take_measurements
 from .meter import Meter
 from .numerics import Arithmetic
+from .rig import Rig
 from .saver import Saver
 from .stopping import Stopping
 from .streams import seed_global
-from .supply import Supply
 from .window import Window
-
-
-class Diverged(LabctlError):
-    """The loss is no longer finite."""
-
-    exit_code = 3
-
-
-class Halted(LabctlError):
-    """A stop rule of the recipe was met."""
-
-    exit_code = 3
 
 
 class Training:
@@ -73,39 +57,22 @@ class Training:
         self.arithmetic = Arithmetic(self.work.numerics, device)
         self.lane = Lane(device)
         with self.at_work():
-            faults = self._build()
+            self.rig = Rig(assembly, device, self.arithmetic)
+            self._phases = {phase.start: phase for phase in self.work.phases()}
+            self.window = Window(self.clock)
+            self.step = 0
+            self.first = FirstLosses()
+            self._latest_rate: float | None = None
+            self.appraisal = Appraisal(self.rig, self.work)
+            self.windows = 0
+            """Stretches of steps that were averaged, in this attempt."""
+            faults = self._restore()
         if not self.is_trained:
             self._forget_results()
         self.stopping = Stopping.resumed(self.work.stop, run, self.step)
         self.journal = self._begin(facts, faults)
         self.saver = Saver(run.checkpoint_path, self.journal, self.plan.runtime.checkpoint_seconds)
         self.meter = Meter(device)
-
-    def _build(self) -> list[str]:
-        """All that training needs, as the checkpoint left it; what was wrong with that."""
-        assembly, device = self.assembly, self.device
-        self.model = assembly.model(device, self.arithmetic.dtype)
-        self.objective = assembly.objective()
-        self.optimizer = assembly.optimizer(self.model, device)
-        engine, objective = self.plan.runtime.engine, self.objective
-        if self.work.numerics.compiled:
-            objective = CompiledObjective.wrapping(objective)
-        self.learner = assembly.learner(self.model, objective, self.optimizer, self.arithmetic)
-        self.engine = engine_of(engine, self.learner, objective, self.model.parameters(), device)
-        self.board = assembly.board(device, self.arithmetic.dtype)
-        self.splits = assembly.splits(device)
-        self.supply = Supply(self.splits["train"], self.work, self.arithmetic.dtype)
-        self.average = Average(self.model, self.work.ema.decay) if self.work.ema else None
-        self._modules = list(self.model.modules())
-        self._phases = {phase.start: phase for phase in self.work.phases()}
-        self.window = Window(self.clock)
-        self.step = 0
-        self._first: list[Tensor] = []
-        self._latest_rate: float | None = None
-        self._evaluated: tuple[int, dict[str, Evaluation]] = (-1, {})
-        self.windows = 0
-        """Stretches of steps that were averaged, in this attempt."""
-        return self._restore()
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -114,10 +81,10 @@ class Training:
             yield
 
     def _begin(self, facts: Mapping[str, Any], faults: list[str]) -> JournalWriter:
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        own = {"parameters": parameters, "engine": self.engine.name}
-        if self.engine.why:
-            own["why_engine"] = self.engine.why
+        engine, weights = self.rig.engine, self.rig.model.parameters()
+        own = {"parameters": sum(one.numel() for one in weights), "engine": engine.name}
+        if engine.why:
+            own["why_engine"] = engine.why
         journal = JournalWriter.of_next_attempt(self.run.folder, self.step, {**facts, **own})
         for fault in faults:
             journal.record("warning", self.step, message=f"checkpoint not used: {fault}")
@@ -150,48 +117,48 @@ class Training:
                     self.evaluate()
 
     def _one_step(self) -> None:
-        if not all(module.training for module in self._modules):  # much cheaper than to call it
-            self.model.train()
-        batch, knobs = self.supply.at(self.step), self.board.at(self.step)
+        engine = self.rig.engine
+        self.rig.set_training()
+        batch, knobs = self.rig.supply.at(self.step), self.rig.board.at(self.step)
         found = self._look(batch, knobs)
         seed_global(self.work.seed, "dropout", self.step)
-        if self.engine.is_due(batch, knobs):
+        if engine.is_due(batch, knobs):
             self._prepare(batch, knobs)
-        if self.engine.compiles(batch, knobs):
+        if engine.compiles(batch, knobs):
             self._compile(batch, knobs, found)
         else:
-            self._count(found | self.engine.step(batch, knobs))
+            self._count(found | engine.step(batch, knobs))
 
     def _look(self, batch: Batch, knobs: Knobs) -> Metrics:
         """What the learner finds at the beginning of an epoch, if it takes a look."""
-        if self.step % self.work.steps_per_epoch or not isinstance(self.learner, Looking):
+        learner = self.rig.learner
+        if self.step % self.work.steps_per_epoch or not isinstance(learner, Looking):
             return {}
         seed_global(self.work.seed, "look", self.step)
-        return self.learner.look(batch, knobs)
+        return learner.look(batch, knobs)
 
     def _compile(self, batch: Batch, knobs: Knobs, found: Metrics) -> None:
         """A step that is the first of its form; not on the steps' time."""
         with self._aside():
             self.journal.record("compiling", self.step)
             began = time.perf_counter()
-            self._count(found | self.engine.step(batch, knobs))
+            self._count(found | self.rig.engine.step(batch, knobs))
             self._wait()
             self.window.is_typical = False
             seconds = time.perf_counter() - began
-            self.journal.record("engine", self.step, engine=self.engine.name, seconds=seconds)
+            name = self.rig.engine.name
+            self.journal.record("engine", self.step, engine=name, seconds=seconds)
 
     def _prepare(self, batch: Batch, knobs: Knobs) -> None:
         """What the engine does before such a step for the first time; not on the steps' time."""
         with self._aside():
-            self.journal.record("engine", self.step, **self.engine.prepare(batch, knobs))
+            self.journal.record("engine", self.step, **self.rig.engine.prepare(batch, knobs))
 
     def _count(self, metrics: Metrics) -> None:
         self.window.add(metrics)
-        if self.average is not None:
-            self.average.update_parameters(self.model)
-        if self.step < FIRST_LOSSES:
-            total, count = metrics["loss"]
-            self._first.append(total / count)
+        if self.rig.average is not None:
+            self.rig.average.update_parameters(self.rig.model)
+        self.first.add(self.step, metrics)
         self.step += 1
         if self.step in (FIRST_LOSSES, self.work.steps):
             self.record_first()
@@ -199,13 +166,7 @@ class Training:
     def record_first(self) -> None:
         """Journal the losses of the first steps: after the last of them, or when training is left
         before that."""
-        if not self._first:
-            return
-        losses = [repr(loss) for loss in torch.stack(self._first).tolist()]
-        self.journal.record(
-            "first_losses", self.step, of_step=self.step - len(losses), losses=losses
-        )
-        self._first = []
+        self.first.record(self.journal, self.step)
 
     def _note_phase(self) -> None:
         """At the first step of a phase: what its structural knobs come to."""
@@ -237,7 +198,7 @@ class Training:
     def _journal_window(self, means: Mapping[str, float]) -> None:
         """Journal the metrics of a stretch of steps, and heed them."""
         values = {f"train/{name}": value for name, value in means.items()}
-        knobs = self.board.values(self.step - 1)
+        knobs = self.rig.board.values(self.step - 1)
         values |= {
             f"knob/{name}": float(value)
             for name, value in knobs.items()
@@ -269,40 +230,9 @@ class Training:
     def evaluate(self) -> None:
         """Evaluate on the held-out splits; at the end on training too, keeping predictions."""
         with self._aside():
-            self._heed(self._evaluated_values())
-
-    def _evaluated_values(self) -> dict[str, float]:
-        is_last = self.is_trained
-        names = [name for name in ("val", "test") if name in self.splits]
-        if is_last and self.work.evaluate.train:
-            names.append("train")
-        values: dict[str, float] = {}
-        kept: dict[str, Evaluation] = {}
-        for name in names:
-            prefix = "train/clean" if name == "train" else name
-            result = self._evaluation(
-                self.splits[name], self.board.for_evaluation(self.step - 1), is_last
-            )
-            values |= {f"{prefix}/{metric}": value for metric, value in result.metrics.items()}
-            kept[name] = result
-            knobs = self.board.as_trained(self.step - 1)
-            if knobs is not None and name != "train":
-                result = self._evaluation(self.splits[name], knobs, False)
-                values |= {
-                    f"{prefix}/as_trained/{metric}": value
-                    for metric, value in result.metrics.items()
-                }
-        self.journal.metrics(self.step, values)
-        self._evaluated = (self.step, kept)
-        return values
-
-    def _evaluation(self, batches: Batches, knobs: Mapping[str, Any], keep: bool) -> Evaluation:
-        seed_global(self.work.seed, "evaluate", self.step)
-        model = self.model if self.average is None else self.average.module
-        size = self.work.evaluate.batch_size
-        return evaluate(
-            model, batches, self.objective, knobs, self.arithmetic, size, keep_predictions=keep
-        )
+            values = self.appraisal.at(self.step)
+            self.journal.metrics(self.step, values)
+            self._heed(values)
 
     @contextmanager
     def _aside(self) -> Iterator[None]:
@@ -341,12 +271,9 @@ class Training:
         state = {
             "key": self.plan.key,
             "step": self.step,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "learner": self.learner.state_dict(),
-            "average": self.average.state_dict() if self.average is not None else None,
+            **self.rig.state_dict(),
             "window": self.window.state_dict(),
-            "first": self._first,
+            "first": self.first.losses,
         }
         copied: dict[str, Any] = checkpoint.moved(state, torch.device("cpu"), copied=True)
         return copied
@@ -357,27 +284,18 @@ class Training:
             if self.run.weights_path.exists():
                 self._restore_weights()
             return faults
-        self.model.load_state_dict(state["model"])
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = lr
-        self.learner.load_state_dict(state["learner"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        self.rig.load_state_dict(state)
         self.window = Window.from_state(checkpoint.moved(state["window"], self.device), self.clock)
-        self._first = checkpoint.moved(state["first"], self.device)
+        self.first.load(state["first"], self.device)
         self.step = int(state["step"])
         return faults
 
     def _restore_weights(self) -> None:
         """A finished run that is opened again, for a measurement that was asked for later."""
         weights = torch.load(self.run.weights_path, map_location="cpu", weights_only=True)
-        self.model.load_state_dict(weights)
-        if self.average is not None:
-            self.average.module.load_state_dict(weights)
+        self.rig.load_result(weights)
         self.step = self.work.steps
-        self._evaluated = (self.step, {})
+        self.appraisal.skip_to(self.step)
 
     def _forget_results(self) -> None:
         """What an earlier attempt left that got further than the checkpoint this one begins at."""
@@ -388,29 +306,17 @@ class Training:
     def finish(self) -> None:
         """Final evaluation if a restart lost it, predictions, measurements, weights."""
         with self.at_work():
-            if self._evaluated[0] != self.step:
+            if self.appraisal.step != self.step:
                 self.evaluate()
             for name, metrics in self.stopping.unseen.items():
                 message = f"stop.{name} was never tried: no {', '.join(metrics)} was journalled"
                 self.journal.record("warning", self.step, message=message)
-            self._keep_predictions()
-            model = self.model if self.average is None else self.average.module
+            self.appraisal.keep_predictions(self.run.predictions_path)
+            rig, model = self.rig, self.rig.result
             write_atomic(self.run.weights_path, lambda file: torch.save(model.state_dict(), file))
             take_measurements(
-                self.plan, self.assembly, model, self.splits, self.board, self.run, self.journal
+                self.plan, self.assembly, model, rig.splits, rig.board, self.run, self.journal
             )
-
-    def _keep_predictions(self) -> None:
-        """What was predicted for each example, and what it is."""
-        arrays: dict[str, Any] = {}
-        small = np.uint16 if self.assembly.spec.num_classes < 2**16 else np.int64
-        for name, result in self._evaluated[1].items():
-            if result.predictions is not None and result.targets is not None:
-                arrays[name] = result.predictions.numpy().astype(small)
-                arrays[f"{name}_targets"] = result.targets.numpy().astype(small)
-        if arrays:
-            path = self.run.predictions_path
-            write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
 
     def end(self, status: str, message: str = "") -> None:
         """Close the journal with the status in which this attempt ended."""

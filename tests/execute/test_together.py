@@ -156,7 +156,7 @@ def test_what_has_ended_gives_its_memory_back_before_the_next_begins(
         def __init__(self, *arguments: Any) -> None:
             alive.append(sum(model() is not None for model in models))
             super().__init__(*arguments)
-            models.append(weakref.ref(self.model))
+            models.append(weakref.ref(self.rig.model))
 
     monkeypatch.setattr(attempts, "Training", Noted)
     work(prepared(make_lab("lab"), "seeds=3", *SHORT), (), Stop(), width=Fixed(1))

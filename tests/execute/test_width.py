@@ -21,7 +21,7 @@ def run(key: int, group: str = "row", engine: str = "graphed") -> Any:
         windows=0,
         seconds_per_step=None,
         work=SimpleNamespace(batch_size=100),
-        engine=SimpleNamespace(name=engine, is_recorded=engine == "graphed"),
+        rig=SimpleNamespace(engine=SimpleNamespace(name=engine, is_recorded=engine == "graphed")),
         device=torch.device("cuda"),
     )
 

@@ -49,7 +49,7 @@ def saved(run: Run) -> list[int]:
 
 def test_training_goes_on_and_a_checkpoint_holds_what_was(training: Training, disk: Event) -> None:
     training.advance(3)
-    was = {name: value.clone() for name, value in training.model.state_dict().items()}
+    was = {name: value.clone() for name, value in training.rig.model.state_dict().items()}
     training.saver.every_seconds = 0
     assert training.saver.is_due
     training.begin_checkpoint()
@@ -64,7 +64,9 @@ def test_training_goes_on_and_a_checkpoint_holds_what_was(training: Training, di
     assert list(state["model"]) == list(was)
     assert all(torch.equal(state["model"][name], value) for name, value in was.items())
     assert state["optimizer"]["state"][0]["step"] == 3
-    assert any(not torch.equal(now, was[name]) for name, now in training.model.state_dict().items())
+    assert any(
+        not torch.equal(now, was[name]) for name, now in training.rig.model.state_dict().items()
+    )
 
 
 def test_what_was_written_is_journalled_at_the_next_steps(training: Training) -> None:
@@ -123,9 +125,9 @@ def test_who_leaves_without_a_word_leaves_whatever_the_disk_says(
 def test_a_checkpoint_shares_no_memory_with_training(training: Training) -> None:
     training.advance(1)
     state = training._state()
-    moments = training.optimizer.state_dict()["state"]
-    live = [*training.model.state_dict().values(), moments[0]["exp_avg"]]
+    moments = training.rig.optimizer.state_dict()["state"]
+    live = [*training.rig.model.state_dict().values(), moments[0]["exp_avg"]]
     held = [*state["model"].values(), state["optimizer"]["state"][0]["exp_avg"]]
     for ours, theirs in zip(held, live, strict=True):
         assert torch.equal(ours, theirs) and ours.data_ptr() != theirs.data_ptr()
-    assert vars(state["model"]) == vars(training.model.state_dict())
+    assert vars(state["model"]) == vars(training.rig.model.state_dict())
