@@ -131,7 +131,8 @@ def rerun(name: RunName, yes: Yes = False) -> None:
     from labctl.execute.again import compare, prepare
     from labctl.execute.crew import threads_of
     from labctl.execute.display import display_for
-    from labctl.execute.supervisor import Options, Supervisor
+    from labctl.execute.options import Options
+    from labctl.execute.supervisor import Supervisor
     from labctl.registry.registry import Registry
     from labctl.store.run import find_run
 

@@ -20,7 +20,7 @@ from labctl.store.run import Run, run_of
 from labctl.store.status import Status
 
 if TYPE_CHECKING:
-    from labctl.execute.supervisor import Steering
+    from labctl.execute.steering import Steering
 
 ASIDE = "plan.set-aside.json"
 """What the plan of a folder that is set aside is called, so that nobody takes it for a run's."""
@@ -86,7 +86,8 @@ def carry_out(
     """
     # Whoever only asks, or asks wrongly, does not wait for them.
     from labctl.execute.display import display_for
-    from labctl.execute.supervisor import Options, Supervisor
+    from labctl.execute.options import Options
+    from labctl.execute.supervisor import Supervisor
 
     if how.inline:
         from labctl.execute.inline import carry_out_inline  # it needs torch

@@ -23,11 +23,12 @@ from labctl.execute.attempt import Attempt, Bench
 from labctl.execute.crew import threads_of
 from labctl.execute.display import Lines, Watched
 from labctl.execute.inline import carry_out_inline
+from labctl.execute.options import Options
 from labctl.execute.provenance import Provenance, repository
 from labctl.execute.rounds import work
 from labctl.execute.signals import Heard, Interrupted
 from labctl.execute.stop import Stop
-from labctl.execute.supervisor import Options, Supervisor
+from labctl.execute.supervisor import Supervisor
 from labctl.store import run as store_run
 from labctl.store.journal import JournalWriter, segments
 from labctl.store.run import Run

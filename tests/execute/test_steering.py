@@ -12,7 +12,8 @@ from rich.console import Console
 
 from labctl.execute.display import Lines
 from labctl.execute.job import Job, Outcome
-from labctl.execute.supervisor import Options, Supervisor
+from labctl.execute.options import Options
+from labctl.execute.supervisor import Supervisor
 from labctl.store.run import Run
 from labctl.store.status import Status
 

@@ -18,10 +18,11 @@ from rich.console import Console
 from labctl.execute import attempt as attempts
 from labctl.execute.display import Lines
 from labctl.execute.inline import carry_out_inline
+from labctl.execute.options import Options
 from labctl.execute.provenance import Provenance
 from labctl.execute.rounds import work
 from labctl.execute.stop import Stop
-from labctl.execute.supervisor import Options, Supervisor
+from labctl.execute.supervisor import Supervisor
 from labctl.execute.width import Fixed
 from labctl.registry.card import Places
 from labctl.reports.result import result_of

@@ -28,7 +28,8 @@ from pathlib import Path
 from rich.console import Console
 from labctl.execute.display import display_for
 from labctl.execute.signals import Interrupted
-from labctl.execute.supervisor import Options, Supervisor
+from labctl.execute.options import Options
+from labctl.execute.supervisor import Supervisor
 from labctl.project import Project
 from labctl.plans.plan import settings_of
 from labctl.recipe.recipe import load

@@ -16,7 +16,8 @@ from rich.console import Console
 from scipy.special import erf, log_softmax, softmax
 
 from labctl.execute.display import display_for
-from labctl.execute.supervisor import Options, Supervisor
+from labctl.execute.options import Options
+from labctl.execute.supervisor import Supervisor
 from labctl.store.run import Run
 from labctl.store.status import Status
 from labctl.train import checkpoint
