@@ -42,7 +42,7 @@ def cells(
         (place, point, recipe, plan)
         for point in points
         for recipe in [sweep.at(project, registry, point, seeds)]
-        for place, plan in enumerate(plans(recipe))
+        for place, plan in enumerate(plans(recipe, seeds or ()))
     ]
     made.sort(key=lambda one: one[0])
     return [Cell(point, Job(plan, recipe.path)) for _, point, recipe, plan in made]

@@ -130,12 +130,13 @@ class Sweep:
 
     @property
     def note(self) -> str:
-        """What is worth knowing before runs begin; empty if nothing is."""
+        """What is worth knowing before a boundary or the best values are looked for; empty if
+        nothing is."""
         if self.growing is None:
             return ""
         return (
-            f"{self.name}: each point has the first {len(self.seeds)} seeds, a sweep adds none; "
-            f"labctl run {self.config.recipe} FIELD=VALUE does, at one point"
+            f"{self.name}: each point has the first {len(self.seeds)} seeds; none are added to "
+            "those of a boundary or a search"
         )
 
     def points(self) -> list[Point]:
@@ -170,14 +171,17 @@ class Sweep:
         point: Point,
         seeds: Sequence[int] | None = None,
     ) -> Recipe:
-        """The recipe at a point.
+        """The recipe at a point, with these seeds; where they are some of those by which it grows,
+        it still does.
 
         Raises:
             RecipeError: the point gives a field a value that it cannot have.
         """
         settings = [f"{name}={value}" for name, value in point.items()]
-        chosen = f"seeds={list(seeds if seeds is not None else self.seeds)}"
-        overrides = (*self.fixed, *settings, chosen)
+        chosen, rule = list(self.seeds if seeds is None else seeds), self.growing
+        if rule is None or not {*chosen} <= {*rule.first, *rule.further}:
+            settings.append(f"seeds={chosen}")
+        overrides = (*self.fixed, *settings)
         return load(project, registry, self.config.recipe, self.preset, overrides)
 
 

@@ -9,7 +9,7 @@ from numbers import Integral
 from pathlib import Path
 
 from labctl.errors import UsageError
-from labctl.execute.job import outcome_of
+from labctl.execute.job import Job, outcome_of
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
 from labctl.registry.registry import Registry
@@ -17,7 +17,8 @@ from labctl.store.status import Status
 from labctl.sweeps.jobs import Cell, cells, due
 from labctl.sweeps.sweep import Sweep, load_sweep, parse_seeds, sweep_of_field, with_values
 
-from .carrying import How, carry_out_anew, require_data
+from .carrying import How, carry_out, carry_out_anew, require_data
+from .growing import grown, joined
 from .opening import Where, opened
 from .outcomes import Outcomes
 
@@ -147,8 +148,15 @@ def asked_for(
 
 
 def cells_of(project: Project, registry: Registry, asked: Asked) -> list[Cell]:
-    """Every point with every seed."""
-    return cells(project, registry, asked.sweep, asked.sweep.points())
+    """Every point with every seed; where the recipe grows, with those that have joined as well."""
+    sweep, points = asked.sweep, asked.sweep.points()
+    later = [
+        Cell(point, Job(plan, recipe.path))
+        for point in (points if sweep.growing else ())
+        for recipe in [sweep.at(project, registry, point)]
+        for plan in joined(project, recipe)
+    ]
+    return [*cells(project, registry, sweep, points), *later]
 
 
 def trained(
@@ -165,13 +173,17 @@ def trained(
     ends = retry - {Status.LOST, Status.STOPPED}
     anew = [cell.job for cell in table if cell.run(project).status in ends]
     todo = due(project, table, retry)
-    say_note(found, how)
     keys = {cell.job.plan.key for cell in todo}
     left = [cell for cell in table if cell.job.plan.key not in keys]
     outcomes = carry_out_anew(project, registry, [cell.job for cell in todo], how, anew)
     outcomes += [outcome_of(c.run(project), c.job.plan, was_skipped=True) for c in left]
     places = {cell.run(project).folder: place for place, cell in enumerate(table)}
-    return Outcomes.of_sweep(sorted(outcomes, key=lambda one: places[one.run.folder]))
+    outcomes.sort(key=lambda one: places[one.run.folder])
+    if found.growing is not None:
+        recipes = [found.at(project, registry, point) for point in found.points()]
+        while more := list(grown(project, registry, recipes, how)):
+            outcomes += carry_out(project, registry, more, how)
+    return Outcomes.of_sweep(outcomes)
 
 
 def say_note(found: Sweep, how: How) -> None:

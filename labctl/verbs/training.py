@@ -9,16 +9,14 @@ from pathlib import Path
 from labctl.errors import UsageError
 from labctl.execute.job import Job
 from labctl.plans.derive import plans
-from labctl.plans.plan import Plan
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe
 from labctl.recipe.recipe import load as load_recipe
 from labctl.registry.registry import Registry
-from labctl.reports.growing import growth
 from labctl.reports.table import recipes_of
-from labctl.store.run import run_of
 
 from .carrying import How, carry_out, carry_out_anew, require_data
+from .growing import grown, joined
 from .opening import Where, opened
 from .outcomes import Outcomes
 from .planning import told_too_late
@@ -85,10 +83,10 @@ def trained(
     work = _distinct(
         Job(plan, recipe.path)
         for recipe in loaded
-        for plan in (*plans(recipe), *_joined(project, recipe))
+        for plan in (*plans(recipe), *joined(project, recipe))
     )
     outcomes = carry_out_anew(project, registry, work, how, work if restart else ())
-    while more := _distinct(_grown(project, registry, loaded, how)):
+    while more := _distinct(grown(project, registry, loaded, how)):
         outcomes += carry_out(project, registry, more, how)
     return Outcomes(tuple(outcomes))
 
@@ -116,26 +114,6 @@ def _loaded(
             yield one
         else:
             yield load_recipe(project, registry, str(one), preset, overrides)
-
-
-def _joined(project: Project, recipe: Recipe) -> list[Plan]:
-    """Further seeds of a recipe that grows which were begun before."""
-    further = recipe.document.further_seeds
-    found = plans(recipe, further) if further else ()
-    return [plan for plan in found if run_of(project, plan).is_begun]
-
-
-def _grown(
-    project: Project, registry: Registry, recipes: Sequence[Recipe], how: How
-) -> Iterator[Job]:
-    """Further seeds of recipes whose mean is not known well enough; why is said of each."""
-    for recipe in recipes:
-        if not recipe.document.growing:
-            continue
-        found = growth(project, registry, recipe)
-        how.console.print(found.why, highlight=False, soft_wrap=True)
-        if found.seeds:
-            yield from (Job(plan, recipe.path) for plan in plans(recipe, found.seeds))
 
 
 def _distinct(work: Iterable[Job]) -> list[Job]:

@@ -321,3 +321,12 @@ def test_the_recipe_itself_is_no_row_before_it_was_trained(lab: Any) -> None:
     lab.recipe("base")
     lab.run("base", 0, point=["model.width=8"])
     assert [row.cells[0].text for row in lab.report("base.model.width").rows] == ["width 8"]
+
+
+def test_seeds_that_joined_at_a_point_are_said(lab: Any) -> None:
+    lab.recipe("base", seeds="{min: 2, max: 6, until: ci_halfwidth <= 1}")
+    for seed, acc in enumerate((0.70, 0.71, 0.72, 0.71)):
+        lab.run("base", seed, acc=acc, point=["model.width=8"])
+    grid = lab.report("base.model.width")
+    assert lab.cell(grid, 0, "test/acc (%)").text.endswith("(n=4)")
+    assert any(note.startswith("seeds joined until ci_halfwidth <= 1") for note in grid.notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -242,12 +243,12 @@ def test_a_value_that_a_field_cannot_have_is_a_fault_of_the_point(heat: Any) -> 
         cells(heat.project, heat.registry, sweep, [{"schedules.heat": "99"}])
 
 
-def test_seeds_that_would_grow_are_said_not_to(heat: Any) -> None:
+def test_seeds_that_grow_are_said_not_to_in_a_boundary_or_a_search(heat: Any) -> None:
     growing = "seeds: {min: 2, max: 4, until: ci_halfwidth <= 1}"
     heat.write("growing", heat.text.replace("seeds: [0, 1]", growing))
     sweep = sweep_of_field(heat.project, heat.registry, "width", "growing")
     assert "each point has the first 2 seeds" in sweep.note
-    assert "labctl run growing FIELD=VALUE does" in sweep.note
+    assert "none are added to those of a boundary or a search" in sweep.note
     assert sweep.with_seeds((0, 1)).note == ""
     assert sweep_of_field(heat.project, heat.registry, "width", "toy").note == ""
 
@@ -266,3 +267,13 @@ def test_seeds_of_the_command_line() -> None:
     for text in ("0", "a", "1,1", "", "-1"):
         with pytest.raises(UsageError, match="no list of seeds"):
             parse_seeds(text)
+
+
+def test_a_point_of_a_recipe_that_grows_grows_with_seeds_of_its_own_only(toys: Any) -> None:
+    toys.write("grows", "extends: toy.yaml\nseeds: {min: 2, max: 4, until: ci_halfwidth <= 1}\n")
+    sweep = sweep_of_field(toys.project, toys.registry, "model.width", "grows")
+    at = partial(sweep.at, toys.project, toys.registry, {"model.width": "4"})
+    assert at().document.growing and at([1, 3]).document.growing
+    assert at([0, 7]).document.seeds == (0, 7)
+    few = cells(toys.project, toys.registry, sweep, [{"model.width": "4"}], [1])
+    assert [cell.job.plan.work.seed for cell in few] == [1]

@@ -8,20 +8,49 @@ import numpy as np
 import pytest
 
 import labctl
+from labctl.execute.job import Outcome, outcome_of
+from labctl.reports.growing import Growth
 from labctl.store.atomic import write_json
-from labctl.verbs import sweeping
+from labctl.store.run import run_of
+from labctl.verbs import growing, sweeping
+
+GROWING = "extends: tiny.yaml\nseeds: {min: 2, max: 4, until: ci_halfwidth <= 1}\n"
 
 
-def test_a_sweep_says_beforehand_that_no_seeds_join(
+def test_seeds_join_at_each_point_until_its_mean_is_known(
     lab: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lab.write("mg", "extends: tiny.yaml\nseeds: {min: 2, max: 4, until: ci_halfwidth <= 1}\n")
-    monkeypatch.setattr(sweeping, "carry_out_anew", lambda *_: [])
-    given: dict[str, Any] = {"values": "1,2", "recipe": "mg", "project": lab.root}
-    labctl.sweep("model.depth", **given)
-    assert "each point has the first 2 seeds" in capsys.readouterr().out
-    labctl.sweep("model.depth", seeds=2, **given)
-    assert "seeds" not in capsys.readouterr().out
+    lab.write("mg", GROWING)
+    asked: list[list[tuple[int, int]]] = []
+    wanted = {1: [(2, 3)], 4: [(2,), (3,)]}
+
+    def carry_out(project: Any, registry: Any, work: Any, *_: Any) -> list[Outcome]:
+        asked.append([(job.plan.point["model.depth"], job.plan.work.seed) for job in work])
+        runs = [run_of(project, job.plan) for job in work]
+        for run, job in zip(runs, work, strict=True):
+            run.create(job.plan, {})
+            write_json(run.end_path, {"status": "DONE", "step": 1, "code": 0, "time": 1.0})
+        return [outcome_of(run, job.plan) for run, job in zip(runs, work, strict=True)]
+
+    def growth(project: Any, registry: Any, recipe: Any) -> Growth:
+        left = wanted[recipe.point["model.depth"]]
+        return Growth(left.pop(0), "wider") if left else Growth((), "enough")
+
+    monkeypatch.setattr(sweeping, "carry_out", carry_out)
+    monkeypatch.setattr(sweeping, "carry_out_anew", carry_out)
+    monkeypatch.setattr(growing, "growth", growth)
+    given: dict[str, Any] = {"values": "1,4", "recipe": "mg", "project": lab.root}
+    assert len(labctl.sweep("model.depth", **given)) == 8
+    assert asked == [[(1, 0), (4, 0), (1, 1), (4, 1)], [(1, 2), (1, 3), (4, 2)], [(4, 3)]]
+    said = capsys.readouterr().out
+    assert "model.depth=1 wider\nmodel.depth=4 wider\nmodel.depth=1 enough\n" in said
+
+    asked.clear()
+    assert len(labctl.sweep("model.depth", **given)) == 8
+    assert [len(work) for work in asked] == [8], "those that joined are seen to again"
+    asked.clear()
+    labctl.sweep("model.depth", seeds=1, **given)
+    assert asked == [[(1, 0), (4, 0)]], "nothing is added to seeds that somebody chose"
 
 
 @pytest.mark.parametrize("end", ["HALTED", "DIVERGED", "FAILED"])
