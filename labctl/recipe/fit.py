@@ -367,6 +367,8 @@ def _unknown_metric(
         hint = f"{did_you_mean(metric, DERIVED)}; a metric has the name of its split: test/acc"
         return Problem(f"no quantity {metric!r}", hint=hint)
     splits = sorted({*spec.sizes, "train", "val"})
+    if is_evaluated(metric):
+        return _never_found(document, metric)
     if first in splits or first in document.measure:
         return None
     try:
@@ -376,3 +378,15 @@ def _unknown_metric(
         message = f"no metric {metric!r}: {first} is neither a split nor a measurement"
         return Problem(message, hint=did_you_mean(first, known))
     return None
+
+
+def _never_found(document: Document, metric: str) -> Problem | None:
+    """Why no evaluation finds the metric, which has the name of one: each finds the same."""
+    found = ["acc", "loss", *(f"loss_{term}" for term in document.loss if len(document.loss) > 1)]
+    prefixes = ("train/clean/", "test/as_trained/", "val/as_trained/", "test/", "val/")
+    prefix = next(prefix for prefix in prefixes if metric.startswith(prefix))
+    name = metric.removeprefix(prefix)
+    if name in found:
+        return None
+    message = f"no metric {metric!r}: an evaluation finds {', '.join(found)}"
+    return Problem(message, hint=did_you_mean(metric, [prefix + name for name in found]))

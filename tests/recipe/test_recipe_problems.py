@@ -476,6 +476,15 @@ claims: {a: {value: tset/acc, at_least: 2}}
 did you mean 'test'?
 
 seeds: [0, 1]
+claims: {a: {value: test/acx, at_least: 2}}
+9:14: claims.a.value: no metric 'test/acx': an evaluation finds acc, loss
+did you mean 'test/acc'?
+
+seeds: [0, 1]
+claims: {a: {value: train/clean/as_trained/acc, at_least: 2}}
+9:14: claims.a.value: no metric 'train/clean/as_trained/acc': an evaluation finds acc, loss
+
+seeds: [0, 1]
 claims: {a: {difference: test/acc, to: toy, within: 0.2, at_most: 2}}
 9:10: claims.a: within and at_most exclude one another
 

@@ -185,11 +185,11 @@ def test_a_sweep_published_before_its_recipe_changed_is_judged_and_said_to_be(la
 
 
 def test_what_the_recipe_lacks_is_judged_by_what_was_published_before_it_changed(lab: Any) -> None:
-    claims = "{deep: {value: test/depth, at_least: 2}, level: {value: test/acc, at_least: 60}}"
+    claims = "{deep: {value: train/depth, at_least: 2}, level: {value: test/acc, at_least: 60}}"
     lab.recipe("base", f"\nclaims: {claims}\n")
     steps = lab.plan("base", 0).work.steps
     runs = [
-        lab.run("base", seed, acc=0.5, evaluations={steps: {"test/depth": 3 + seed / 10}},
+        lab.run("base", seed, acc=0.5, evaluations={steps: {"train/depth": 3 + seed / 10}},
                 folder=lab.project.root / "elsewhere" / str(seed))
         for seed in range(3)
     ]  # fmt: skip

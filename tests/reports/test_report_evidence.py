@@ -219,9 +219,9 @@ def test_claims_that_are_judged_together_are_corrected_for_their_number(
 
 def test_an_unknown_metric_says_what_there_is(lab: Any, claimed: Any) -> None:
     train(lab, ctd=[60.0, 61.0, 62.0])
-    (found,) = claimed("{value: test/ac, at_least: 5}")
+    (found,) = claimed("{value: train/clean_acc, at_least: 5}")
     assert found.word is Word.UNRESOLVED
-    assert "no test/ac was recorded of ctd; did you mean 'test/acc'?" in found.detail
+    assert "no train/clean_acc was recorded of ctd; did you mean 'train/clean/acc'?" in found.detail
 
 
 def test_a_measurement_that_was_not_taken_is_named_without_all_that_there_is(
