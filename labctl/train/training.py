@@ -22,7 +22,7 @@ from .appraisal import Appraisal
 from .assembly import Assembly
 from .clock import Clock
 from .ending import Diverged, Halted
-from .first import FirstLosses
+from .first_losses import FirstLosses
 from .lane import Lane
 from .learner import Knobs, Looking, Metrics
 from .measuring import take_measurements
