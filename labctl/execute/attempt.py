@@ -236,11 +236,15 @@ class Attempt:
         self.lock.release()
 
     def _journal_end(self, step: int, status: Status, message: str) -> None:
-        """The record of an attempt that ended before it could train; nothing is superseded."""
+        """The record of an attempt that ended before it could train, as far as there can be one;
+        nothing is superseded."""
         facts = {**self.bench.facts, "pid": os.getpid()}
-        journal = JournalWriter.of_next_attempt(self.run.folder, step, facts)
-        journal.record("end", step, status=status, message=message)
-        journal.close()
+        try:
+            journal = JournalWriter.of_next_attempt(self.run.folder, step, facts)
+            journal.record("end", step, status=status, message=message)
+            journal.close()
+        except EnvironmentProblem as error:
+            print(error, file=sys.stderr)
 
     def _note_progress(self, training: Training) -> None:
         began = time.monotonic()

@@ -39,7 +39,7 @@ def test_the_example_notebook_shows_what_it_says(
     told = "".join(out.text for out in training.outputs if out.output_type == "stream")
     assert "ctd_baseline@smoke seed=0  DONE\n" in told, "progress, as lines"
     html = shown(table)["text/html"]
-    assert html.count("<tr>") == 3 and html.count("<svg") == 3 and "(n=1 of 2)" in html
+    assert html.count("<tr>") == 5 and html.count("<svg") == 3 and "(n=1 of 2)" in html
     assert "ctd_gamma1.5" in shown(frame)["text/html"]
     assert shown(sweep)["text/html"].count("1.00 (1 of 1)") == 1
     assert shown(model)["text/plain"] == "torch.Size([2, 10])"
