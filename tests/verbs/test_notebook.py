@@ -41,5 +41,5 @@ def test_the_example_notebook_shows_what_it_says(
     html = shown(table)["text/html"]
     assert html.count("<tr>") == 5 and html.count("<svg") == 3 and "(n=1 of 2)" in html
     assert "ctd_gamma1.5" in shown(frame)["text/html"]
-    assert shown(sweep)["text/html"].count("1.00 (1 of 1)") == 1
+    assert shown(sweep)["text/html"].count("1.00 (1 of 1)") == 2, "the recipe itself, too"
     assert shown(model)["text/plain"] == "torch.Size([2, 10])"
