@@ -119,8 +119,13 @@ def _in_markdown(text: str) -> str:
 
 
 def latex(grid: Grid) -> str:
-    """A floating table with the rules of booktabs."""
-    columns = "".join("r" if heading.is_figure else "l" for heading in grid.headings)
+    """A floating table with the rules of booktabs, made smaller where it is wider than the text.
+
+    Columns of words, the first one aside, are half as wide as the text and broken into lines.
+    """
+    first, *others = grid.headings
+    columns = "r" if first.is_figure else "l"
+    columns += "".join("r" if one.is_figure else r"p{0.5\linewidth}" for one in others)
     heads = " & ".join(in_latex(heading.text) for heading in grid.headings)
     rows = [" & ".join(_latex_cell(grid, cell) for cell in row.cells) for row in grid.rows]
     notes = [
@@ -129,17 +134,18 @@ def latex(grid: Grid) -> str:
     ]
     return "\n".join(
         [
-            r"% needs \usepackage{booktabs}",
+            r"% needs \usepackage{booktabs,graphicx}",
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{in_latex(grid.title)}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             rf"{heads} \\",
             r"\midrule",
             *(rf"{row} \\" for row in rows),
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             r"\par\medskip",
             r"\begin{minipage}{\linewidth}\footnotesize",
             *notes,

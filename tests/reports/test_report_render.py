@@ -262,7 +262,7 @@ def test_latex_sets_every_letter_as_itself(text: str, set_as: str) -> None:
 def test_latex_has_as_many_cells_as_columns(grid: Grid) -> None:
     lines = render(grid, "latex").splitlines()
     (begin,) = [line for line in lines if line.startswith(r"\begin{tabular}")]
-    assert begin == r"\begin{tabular}{lrrrrrl}"
+    assert begin == r"\begin{tabular}{lrrrrrp{0.5\linewidth}}"
     rows = [line for line in lines if line.endswith(r" \\")]
     assert [len(re.findall(r"(?<!\\)&", row)) for row in rows] == [6, 6, 6]
     text = "\n".join(lines)
@@ -271,13 +271,19 @@ def test_latex_has_as_many_cells_as_columns(grid: Grid) -> None:
         assert lines.count(rule) == 1
 
 
+def has_latex(package: str) -> bool:
+    if shutil.which("pdflatex") is None or shutil.which("kpsewhich") is None:
+        return False
+    return subprocess.run(["kpsewhich", package], capture_output=True).returncode == 0
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+@pytest.mark.skipif(not has_latex("booktabs.sty"), reason="needs pdflatex and booktabs")
 def test_latex_compiles(grid: Grid, tmp_path: Path) -> None:
     fragments = render(awkward(), "latex"), render(grid, "latex")
     document = "\n".join(
-        [r"\documentclass{article}", r"\usepackage{booktabs}", r"\begin{document}", *fragments,
-         r"\end{document}"]
+        [r"\documentclass{article}", r"\usepackage{booktabs,graphicx}", r"\begin{document}",
+         *fragments, r"\end{document}"]
     )  # fmt: skip
     (tmp_path / "x.tex").write_text(document, encoding="utf-8")
     done = subprocess.run(
@@ -287,6 +293,7 @@ def test_latex_compiles(grid: Grid, tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout, "no table is wider than the text"
 
 
 def test_an_unknown_format_suggests_one() -> None:
