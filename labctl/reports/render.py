@@ -119,7 +119,8 @@ def _in_markdown(text: str) -> str:
 
 
 def latex(grid: Grid) -> str:
-    """A floating table with the rules of booktabs, made smaller where it is wider than the text.
+    """A floating table with the rules of booktabs, made smaller where it is wider than the text,
+    and after it the notes.
 
     Columns of words, the first one aside, are half as wide as the text and broken into lines.
     """
@@ -146,12 +147,12 @@ def latex(grid: Grid) -> str:
             *(rf"{row} \\" for row in rows),
             r"\bottomrule",
             r"\end{tabular}}",
-            r"\par\medskip",
-            r"\begin{minipage}{\linewidth}\footnotesize",
+            r"\end{table}",
+            r"% What qualifies it, which may be longer than a page, as a float must not be.",
+            r"{\footnotesize\raggedright\setlength{\parindent}{0pt}",
             *notes,
             *(rf"{in_latex(remark)}\par" for remark in grid.remarks),
-            r"\end{minipage}",
-            r"\end{table}",
+            "}",
         ]
     )
 
