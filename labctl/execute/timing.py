@@ -197,14 +197,10 @@ class Timing:
         is_cuda = self.device.type == "cuda"
         tally = kernel_launches if is_cuda else operators
         with training.at_work():
-            batch, knobs = (
-                training.rig.supply.at(training.step),
-                training.rig.board.at(training.step),
-            )
+            rig = training.rig
+            batch, knobs = rig.supply.at(training.step), rig.board.at(training.step)
             is_hidden = training.work.numerics.compiled and not is_cuda
-            carried_out = (
-                None if is_hidden else tally(_step(training.rig.engine.step, batch, knobs))
-            )
+            carried_out = None if is_hidden else tally(_step(rig.engine.step, batch, knobs))
             plain = _step(_as_written(training).step, batch, knobs)
             plain()  # makes what a learner makes once
             as_written = tally(plain)
@@ -269,10 +265,8 @@ def _first(split: Batches, most: int) -> Batches:
 
 def _as_written(training: Training) -> Learner:
     """A learner of the same parts whose objective is not compiled."""
-    assembly = training.assembly
-    return assembly.learner(
-        training.rig.model, assembly.objective(), training.rig.optimizer, training.arithmetic
-    )
+    assembly, rig = training.assembly, training.rig
+    return assembly.learner(rig.model, assembly.objective(), rig.optimizer, rig.arithmetic)
 
 
 def _step(
