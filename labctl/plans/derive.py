@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from labctl.recipe.document import ScheduleBlock
-from labctl.recipe.looks import LOGS_PER_EPOCH
+from labctl.recipe.looks import log_every
 from labctl.recipe.recipe import Recipe, Selected
 from labctl.recipe.times import Time
 from labctl.registry.registry import BUILTIN
@@ -30,8 +30,6 @@ def plans(recipe: Recipe, seeds: Sequence[int] = ()) -> tuple[Plan, ...]:
 def _plan(recipe: Recipe, work: Work) -> Plan:
     values = _identity(work)
     runtime = recipe.document.runtime
-    default_log = max(1, recipe.clock.steps_per_epoch // LOGS_PER_EPOCH)
-    log_every = _steps(recipe, runtime.log_every) if runtime.log_every else default_log
     return Plan(
         recipe=recipe.name,
         preset=recipe.preset,
@@ -44,7 +42,7 @@ def _plan(recipe: Recipe, work: Work) -> Plan:
         measures=tuple(_part(name, part) for name, part in recipe.measures.items()),
         runtime=RuntimePlan(
             device=runtime.device,
-            log_every=log_every,
+            log_every=log_every(recipe.document, recipe.clock),
             checkpoint_seconds=runtime.checkpoint_seconds,
             engine=runtime.engine,
         ),

@@ -142,7 +142,8 @@ class Runtime(Config):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     log_every: Interval | None = None
-    """Stretch over which training metrics are averaged; about ten per epoch if not given."""
+    """Stretch over which training metrics are averaged; if not given, a tenth of an epoch, in runs
+    of more than 50 epochs longer, so that there are some 500, and of more than 500 an epoch."""
     checkpoint_seconds: float = Field(default=60.0, ge=0)
     """Longest time between checkpoints."""
     engine: EngineName = "auto"

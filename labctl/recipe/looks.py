@@ -10,6 +10,18 @@ from .times import Clock, Time
 
 LOGS_PER_EPOCH = 10
 """Training metrics are journalled so often if the recipe does not say."""
+LOGS = 500
+"""And no oftener in a whole run, unless that were less than once an epoch: for each the device is
+waited for."""
+
+
+def log_every(document: Document, clock: Clock) -> int:
+    """Steps between two records of training metrics."""
+    if document.runtime.log_every is not None:
+        return _steps(clock, document.runtime.log_every)
+    epochs = max(1.0, clock.steps / clock.steps_per_epoch)
+    per_epoch = min(LOGS_PER_EPOCH, max(1, int(LOGS / epochs)))
+    return max(1, clock.steps_per_epoch // per_epoch)
 
 
 def most_looks(comparison: Comparison, document: Document, clock: Clock) -> int:
@@ -22,13 +34,11 @@ def most_looks(comparison: Comparison, document: Document, clock: Clock) -> int:
         return 1  # with the last evaluation
     every = _steps(clock, document.evaluate.every)
     tail = round(clock.step(document.evaluate.tail))
-    log_every = max(1, clock.steps_per_epoch // LOGS_PER_EPOCH)
-    if document.runtime.log_every is not None:
-        log_every = _steps(clock, document.runtime.log_every)
+    between = log_every(document, clock)
     begin = math.floor(clock.step(comparison.after))
     are_evaluated = {is_evaluated(name) for name in comparison.metrics}
     evaluations = _evaluations(clock, every, tail, begin) if True in are_evaluated else 0
-    logs = _multiples(log_every, begin, clock.steps) + (clock.steps % log_every > 0)
+    logs = _multiples(between, begin, clock.steps) + (clock.steps % between > 0)
     return evaluations + (logs if False in are_evaluated else 0)
 
 
