@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from labctl.errors import did_you_mean
 from labctl.recipe.derived import DERIVED
 
-from .comparison import flops_bound, incomparable, is_beyond, unlike, values
+from .comparison import REPEATABILITY, flops_bound, incomparable, is_beyond, unlike, values
 from .evidence import subject
 from .grid import Cell, Heading
 from .obstacles import lacks
@@ -102,7 +102,7 @@ class Columns:
                 return (
                     f"{column.label}: training time of {self.baseline} over that of the row, "
                     "paired by seed; bound: the ratio of their executed training FLOPs; SUSPECT: "
-                    "above the bound by more than one sd"
+                    f"above the bound by more than one sd and {100 * REPEATABILITY:g} % of it"
                 )
             case FlopsColumn():
                 return f"{column.label}: {DERIVED['flops']}"

@@ -126,6 +126,19 @@ def test_a_speedup_above_its_bound_is_suspect(lab: Any, labctl: Any) -> None:
     assert "above the 1.25 that the executed FLOPs allow" in " ".join(out.split())
 
 
+@pytest.mark.parametrize(("over", "word"), [(1.012, "REPRODUCED"), (1.035, "SUSPECT")])
+def test_a_time_that_another_day_would_shift_so_far_is_not_suspect(
+    lab: Any, labctl: Any, over: float, word: str
+) -> None:
+    lab.recipe("base")
+    lab.recipe("ctd", "\nclaims: {fast: {ratio: time, to: base, at_least: 1.1}}\n")
+    for seed in range(3):  # trained together: one time among them
+        lab.run("base", seed, rate=0.0125 * over, flops=1e9)
+        lab.run("ctd", seed, rate=0.010, flops=8e8, point=())
+    _, out, _ = labctl("check", "ctd", "--json")
+    assert json.loads(out)["claims"][0]["verdict"] == word
+
+
 def test_json_has_everything(race: Any, labctl: Any) -> None:
     race([-3.1, -3.0, -2.9])
     code, out, _ = labctl("check", "--json")
