@@ -69,8 +69,7 @@ def masked_attention(queries: Tensor, keys: Tensor, values: Tensor, weights: Ten
     logits = (queries @ keys.transpose(-2, -1)).float() / math.sqrt(queries.shape[-1])
     own = torch.eye(keys.shape[-2], dtype=torch.bool, device=keys.device)
     counts = weights[:, None, None, :].masked_fill(own, 1.0)
-    top = logits.detach().masked_fill(counts == 0, -torch.inf).amax(-1, keepdim=True)
-    weighed = (logits - top).clamp(max=0).exp() * counts
+    weighed = _exponentials(logits, counts) * counts
     attention = weighed / (weighed.sum(-1, keepdim=True) + EPSILON)
     return attention.to(values.dtype) @ values
 
@@ -90,8 +89,17 @@ def cls_share(queries: Tensor, keys: Tensor, weights: Tensor | None = None) -> T
     logits = logits / math.sqrt(keys.shape[-1])
     counts = torch.ones_like(logits[:, 0]) if weights is None else weights
     counts = counts[:, None, :]
-    top = logits.detach().masked_fill(counts == 0, -torch.inf).amax(-1, keepdim=True)
-    exponentials = (logits - top).clamp(max=0).exp()
+    exponentials = _exponentials(logits, counts)
     even = counts.sum(-1, keepdim=True) / (exponentials * counts).sum(-1, keepdim=True)
     ratio: Tensor = (exponentials * even).mean(1)[:, 1:]
     return ratio / (1 + ratio)
+
+
+def _exponentials(logits: Tensor, counts: Tensor) -> Tensor:
+    """e_ij = exp(min(l_ij - max, 0)), of the shape of `logits`, max over keys that count.
+
+    `clamp` would bend the way back: from torch 2.14 on it has no gradient at its bound, and there
+    is the key that each query attends to most.
+    """
+    top = logits.detach().masked_fill(counts == 0, -torch.inf).amax(-1, keepdim=True)
+    return torch.where(logits > top, 0.0, logits - top).exp()

@@ -164,6 +164,31 @@ def test_what_is_masked_is_not_there_but_for_itself(dl: Modules) -> None:
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_the_way_back_is_that_of_attention_to_what_is_not_masked(dl: Modules) -> None:
+    """Also of the key that each query attends to most."""
+    given = [part.requires_grad_() for part in heads()]
+    weights = torch.tensor([[1, 0, 1, 0, 1, 1], [1, 1, 1, 1, 1, 1]], dtype=torch.float64)
+    allowed = weights.bool()[:, None, None, :] | torch.eye(6, dtype=torch.bool)
+    plain = nn.functional.scaled_dot_product_attention(*given, attn_mask=allowed)
+    upstream = torch.randn_like(plain)
+    found = dl("sparsity").masked_attention(*given, weights)
+    slopes = torch.autograd.grad(found, given, upstream)
+    expected = torch.autograd.grad(plain, given, upstream)
+    torch.testing.assert_close(slopes, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_way_back_of_what_cls_attends_to(dl: Modules) -> None:
+    """Of r / (1 + r) with r = softmax(q k) N, written out."""
+    queries, keys, _ = (part.requires_grad_() for part in heads(9))
+    attention = (queries[:, :, :1] @ keys.mT)[:, :, 0].div(math.sqrt(3)).softmax(-1)
+    ratio = 9 * attention.mean(1)[:, 1:]
+    shares = dl("sparsity").cls_share(queries, keys)
+    upstream = torch.randn(2, 8, dtype=torch.float64)
+    slopes = torch.autograd.grad((shares * upstream).sum(), (queries, keys))
+    expected = torch.autograd.grad((ratio / (1 + ratio) * upstream).sum(), (queries, keys))
+    torch.testing.assert_close(slopes, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_keys_count_as_their_weights_say_and_zeros_have_a_gradient(dl: Modules) -> None:
     """Against the sum over keys, written out; a logarithm of zero would have none."""
     queries, keys, values = heads(4)
