@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,3 +33,5 @@ class MeasureContext:
     """Where files of data are looked for."""
     curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     """What the run journalled so far: of each metric its value by step."""
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Around a forward pass that shall round as evaluation does."""

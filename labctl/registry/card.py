@@ -161,7 +161,7 @@ class Architecture(Card):
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where a data card looks for files, in order."""
+    """Where a data card looks for files, in order; the last is the user's cache."""
 
     roots: tuple[Path, ...]
 

@@ -18,6 +18,7 @@ from labctl.store.run import Run
 
 from .assembly import Assembly, chosen
 from .knobs import KnobBoard
+from .numerics import Arithmetic
 from .streams import seed_global
 
 
@@ -53,6 +54,7 @@ def take_measurements(
             seed=plan.work.seed,
             places=assembly.places,
             curves=run.journal.curves,
+            autocast=Arithmetic(plan.work.numerics, board.device).autocast,
         )
         values: dict[str, float] = measurement.card.run(measurement.config, context)
         named = {f"{part.name}/{name}": value for name, value in values.items()}

@@ -94,6 +94,40 @@ def test_every_cell_is_the_accuracy_on_its_images(context: MeasureContext, image
     assert (context.folder / "robustness.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
+def test_runs_share_what_was_generated(
+    context: MeasureContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.data.corruptions.kept.LEAST", 1)
+    numbers = robustness(RobustnessConfig(images=4), context)
+    found = read_corrupted(context.folder)
+    monkeypatch.setattr("labctl.measure.robustness.generated", lambda pixels, seed: None)
+    assert robustness(RobustnessConfig(images=4), context) == numbers
+    assert read_corrupted(context.folder) == found
+    with pytest.raises(TypeError):
+        robustness(RobustnessConfig(images=4, seed=1), context)
+
+
+@pytest.mark.slow
+def test_the_model_computes_as_it_was_tested(context: MeasureContext) -> None:
+    """The weight times the mean is a product of matrices, and so in bf16 where that is asked."""
+
+    class Seeing(Bright):
+        dtypes: set[torch.dtype] = set()
+
+        def forward(self, inputs: Tensor, knobs: dict[str, Any]) -> Tensor:
+            mean = inputs.flatten(1) @ torch.ones(3072, 1)
+            self.dtypes.add(mean.dtype)
+            return torch.cat([-mean, mean], 1)
+
+    def bf16() -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16)
+
+    rounding = replace(context, model=Seeing(), autocast=bf16)
+    robustness(RobustnessConfig(images=2), rounding)
+    assert Seeing.dtypes == {torch.bfloat16}
+
+
 def write_files(folder: Path, of: Callable[..., Tensor], labels: Tensor) -> None:
     folder.mkdir(parents=True)
     for corruption in CORRUPTIONS:
