@@ -66,13 +66,17 @@ def forward_macs(
     """Of one image: patches, blocks, what chooses tokens, the gate, the head.
 
     A block of N tokens costs 4 N D^2 + 2 N^2 D + 2 N D W with an MLP W wide; dendrites of n patches
-    that come in cost n D b h; a gate N (2 D c + 3 c D).
+    that come in cost n D b h; a gate N (2 D c + 3 c D); where CLS ranks, its row of the N tokens of
+    the block before N D.
     """
     width = config.embed_dim
     hidden = max(1, round(width * config.mlp_ratio))
     entering = patches_of(config, spec)
     total = patches_macs(config, spec) + width * spec.num_classes
-    for patches in patches_in_blocks(config, spec, knobs):
+    chain = patches_in_blocks(config, spec, knobs)
+    if config.sparse is not None and config.dendrites is None:
+        total += sum((1 + patches) * width for patches in chain[:-1])
+    for patches in chain:
         tokens = 1 + patches
         total += 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * hidden
         if config.dendrites is not None:

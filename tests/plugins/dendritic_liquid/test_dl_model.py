@@ -64,15 +64,11 @@ def test_the_formula_of_cost_is_what_runs(
     dl_card: Any, dl: Any, small: Any, stands: Any, small_images: DataSpec,
     parts: tuple[str, ...], mask: str,
 ) -> None:  # fmt: skip
-    """Products of tensors; a row of attention that ranks patches, a branch's sum are in neither."""
+    """Products of tensors; a branch's sum is in neither."""
     config, images = small(**{part: SMALL[part] for part in parts}), torch.randn(1, 1, 8, 8)
     model = built(dl_card, config, small_images)
     counted = count(lambda: model(images, stands(mask))).flops
-    ranking = 0
-    if parts == ("sparse",):
-        chain = dl("cost").patches_in_blocks(config, small_images, {"mask": mask})
-        ranking = sum(2 * config.embed_dim * (1 + n) for n in chain[:-1])
-    assert counted - ranking == 2 * dl("cost").forward_macs(config, small_images, {"mask": mask})
+    assert counted == 2 * dl("cost").forward_macs(config, small_images, {"mask": mask})
 
 
 def test_with_full_importance_and_a_closed_gate_it_is_the_plain_transformer(
@@ -207,7 +203,7 @@ def test_knobs_are_there_where_something_is_masked(
         ({}, 320_476_672, 1),
         ({"dendrites": {}}, 333_059_584, 1.039),  # the document has 0.98
         ({"liquid": {}}, 340_444_672, 1.062),  # 0.99
-        ({"sparse": {}}, 199_189_504, 0.622),  # 0.65
+        ({"sparse": {}}, 199_245_312, 0.622),  # 0.65
         (FULL, 212_419_072, 0.663),  # 0.62
         ({**FULL, "sparse": {"keep": (0.8, 0.8, 0.5, 0.5, 0.4, 0.4)}}, 203_286_016, 0.634),
     ],
