@@ -78,6 +78,19 @@ def adamw(config: Any, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
 
 def sgd(config: Any, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     """SGD with momentum, one fused kernel. Its weight decay is not decoupled."""
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         groups, momentum=config.momentum, nesterov=config.nesterov, fused=_can_fuse(groups)
     )
+    if config.momentum:
+        optimizer.register_step_pre_hook(_begin_late_momenta)
+    return optimizer
+
+
+def _begin_late_momenta(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Zero momenta for parameters whose first gradient comes after that of others: a structural
+    knob may leave a part of the model out. The fused kernel has all momenta at hand, or none."""
+    for group in optimizer.param_groups:
+        moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+        late = [p for p in moved if optimizer.state[p].get("momentum_buffer") is None]
+        for parameter in late if len(late) < len(moved) else ():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

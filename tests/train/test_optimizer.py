@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from labctl.builtin import AdamWConfig
+from labctl.builtin import AdamWConfig, SGDConfig
 from labctl.errors import RunError
 from labctl.plans.plan import OptimizerPart
 from labctl.recipe.document import ParameterGroup
-from labctl.train.optimizer import LearningRate, adamw, parameter_groups
+from labctl.train.optimizer import LearningRate, adamw, parameter_groups, sgd
 
 CPU = torch.device("cpu")
 
@@ -78,3 +78,31 @@ def test_the_fused_step_with_a_tensor_rate_equals_adamw_written_out() -> None:
         optimizer.step()
     for name, parameter in net.named_parameters():
         torch.testing.assert_close(parameter.detach(), expected[name], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_takes_parameters_whose_first_gradient_comes_late(nesterov: bool) -> None:
+    """A part of the model that a structural knob leaves out at first: momentum written out."""
+    net = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)]).double()
+    config = SGDConfig(momentum=0.9, nesterov=nesterov)
+    optimizer = sgd(config, parameter_groups(net, part(decay=0.0), CPU))
+    set_lr = LearningRate(optimizer)
+    torch.manual_seed(1)
+    x = torch.randn(5, 4, dtype=torch.float64)
+    expected = {name: p.detach().clone() for name, p in net.named_parameters()}
+    momenta = {name: torch.zeros_like(p) for name, p in expected.items()}
+    for depth in (1, 1, 2, 1, 2):
+        optimizer.zero_grad(set_to_none=True)
+        y = x
+        for layer in list(net)[:depth]:
+            y = layer(y)
+        torch.autograd.backward(y.square().sum())
+        set_lr(torch.tensor(0.01))
+        for name, parameter in net.named_parameters():
+            if parameter.grad is not None:
+                momenta[name] = 0.9 * momenta[name] + parameter.grad
+                update = parameter.grad + 0.9 * momenta[name] if nesterov else momenta[name]
+                expected[name] = expected[name] - float(torch.tensor(0.01)) * update
+        optimizer.step()
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(parameter.detach(), expected[name])
