@@ -46,9 +46,11 @@ def address_of(plan: Plan) -> Address:
 
 
 def called(text: str, addresses: Mapping[T, Address]) -> list[T]:
-    """Those that `text` means: a run's whole name before all others, else a recipe,
-    `recipe@preset`, or either with `/seed=N`, else a key or its beginning."""
+    """Those that `text` means: a run's whole name before all others, else its short one, else a
+    recipe, `recipe@preset`, or a recipe of any preset with `/seed=N`, else a key or its
+    beginning."""
     found = [one for one, address in addresses.items() if text == address.name]
+    found = found or [one for one, address in addresses.items() if text == address.short]
     found = found or [one for one, address in addresses.items() if text in address.names]
     if not found and len(text) >= SHORTEST:
         found = [

@@ -27,3 +27,9 @@ def test_four_digits_of_a_key_or_group_are_enough() -> None:
 
 def test_what_can_be_offered() -> None:
     assert known(ALL) == {"base@smoke", "base@smoke/seed=0", "base@smoke/seed=1"}
+
+
+def test_a_short_name_means_no_run_of_another_preset() -> None:
+    plain = Address("base", "base", 0, "base seed=0", "eeee6666", "ffff7777")
+    assert called("base/seed=0", ALL | {"r": plain}) == ["r"]
+    assert called("base", ALL | {"r": plain}) == ["p", "q", "o", "r"]
