@@ -19,7 +19,7 @@ from labctl.registry.registry import Loaded, Registry
 from .form import Found, field_at, fields_at
 from .source import Node, Steps
 from .times import Time
-from .wording import hint_for, sentence, shown
+from .wording import ELSEWHERE, hint_for, sentence, shown
 
 C = TypeVar("C", bound=Card)
 M = TypeVar("M", bound=BaseModel)
@@ -144,8 +144,9 @@ class _Findings:
 
     def _unknown(self, place: Steps, details: ErrorDetails) -> None:
         known = self._known(details["loc"][:-1])
-        message = f"unknown field {self._name(place)!r}"
-        self._report(place, message, did_you_mean(str(place[-1]), known))
+        name = self._name(place)
+        hint = ELSEWHERE.get(name) or did_you_mean(str(place[-1]), known)
+        self._report(place, f"unknown field {name!r}", hint)
 
     def _missing(self, place: Steps, details: ErrorDetails, unknown: set[Steps]) -> None:
         """Name the key that was probably meant, if a similar one is taken for another's field."""

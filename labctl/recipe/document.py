@@ -14,6 +14,7 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    field_validator,
 )
 
 from labctl.registry.config import Config
@@ -149,6 +150,13 @@ class Runtime(Config):
     engine: EngineName = "auto"
     """How a step is carried out: kernel by kernel (`eager`), or recorded once as a CUDA graph and
     replayed (`graphed`); `auto` records on CUDA what can be recorded. Results are the same."""
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _check_engine(cls, name: Any) -> Any:
+        if name == "compiled":
+            raise ValueError("what is compiled has other numbers: write numerics.compiled: true")
+        return name
 
 
 def _entry_kind(value: Any) -> str:

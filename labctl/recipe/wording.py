@@ -24,6 +24,16 @@ _EXPECTED = {
     "model_type": "a mapping of fields to values",
     "model_attributes_type": "a mapping of fields to values",
 }
+ELSEWHERE = {
+    "lr": "the learning rate is a schedule: `schedules: {lr: 1e-3}`",
+    "optimizer.lr": "the learning rate is a schedule: `schedules: {lr: 1e-3}`",
+    "epochs": "how long to train is `budget: 50ep`",
+    "steps": "how long to train is `budget: 20000step`",
+    "data.batch_size": "batch_size stands at the top of the recipe",
+    "model.name": "a model is named by `architecture`",
+    "augment": "augmentation stands in `data`: `data: {augment: {flip: true}}`",
+}
+"""Fields as other tools have them: what they are here."""
 _FOR_NUMBERS = {"int_type", "float_type", "int_parsing"}
 _SEVERAL = re.compile(r"^\w+ should have (at least|at most) (\d+) items? .*")
 _LONGEST = 60
