@@ -104,6 +104,12 @@ def _robustness(config: RobustnessConfig, context: MeasureContext) -> dict[str, 
     return robustness.robustness(config, context)
 
 
+def _robustness_fault(config: RobustnessConfig, spec: DataSpec) -> str | None:
+    from labctl.measure.corrupted import fault
+
+    return fault(spec)
+
+
 def _executed_flops(recipe: Recipe, project: Project, registry: Registry) -> float:
     from labctl.train import executed
 
@@ -179,6 +185,7 @@ _MEASUREMENTS: tuple[Card, ...] = (
         summary="accuracy on a test set corrupted in 15 ways at 5 severities: CIFAR-10-C",
         config=RobustnessConfig,
         run=_robustness,
+        fault=_robustness_fault,
     ),
 )
 

@@ -11,12 +11,26 @@ from pydantic import Field, ValidationError
 
 from labctl.data.corruptions.names import PUBLISHED
 from labctl.errors import RunError
+from labctl.registry.card import DataSpec
 from labctl.registry.config import Config
 
 FILE = "robustness.json"
 Share = Annotated[float, Field(ge=0, le=1)]
 Cells = Annotated[tuple[Share, ...], Field(min_length=5, max_length=5)]
 Source = Literal["generated", "official"]
+
+
+def fault(spec: DataSpec) -> str | None:
+    """Why data cannot be corrupted; None if they can."""
+    if spec.inputs != "image":
+        return f"robustness corrupts images, and {spec.name} holds {spec.inputs}"
+    channels, height, width = spec.shape
+    if height != width or channels not in (1, 3):
+        return (
+            f"robustness corrupts square images of 1 or 3 channels, and {spec.name} has "
+            f"{channels} of {height}x{width} pixels"
+        )
+    return None if "test" in spec.sizes else f"{spec.name} has no test images to corrupt"
 
 
 class Corrupted(Config):

@@ -16,9 +16,8 @@ from labctl.data.corruptions.kept import folder_of, kept
 from labctl.data.corruptions.suite import VERSION, checksum, generated, published
 from labctl.data.examples import Images
 from labctl.errors import LabctlError
-from labctl.registry.card import DataSpec
 
-from .corrupted import FILE, Corrupted
+from .corrupted import FILE, Corrupted, fault
 from .measurement import MeasureContext
 
 BATCH = 1000
@@ -42,8 +41,10 @@ def robustness(config: Any, context: MeasureContext) -> dict[str, float]:
         LabctlError: the data are no square images of one or three channels, or are no images.
         EnvironmentProblem: published files are asked for and are not there.
     """
-    batches, spec = context.splits["test"], context.spec
-    _check(spec)
+    spec = context.spec
+    if why := fault(spec):
+        raise LabctlError(why, hint="measure: {robustness: null}")
+    batches = context.splits["test"]
     of_data = config.source == "official"
     index = torch.arange(min(len(batches), config.images or len(batches)), device=context.device)
     pixels, labels = batches.examples.take(index)
@@ -78,21 +79,6 @@ def robustness(config: Any, context: MeasureContext) -> dict[str, float]:
     (context.folder / FILE).write_text(text, encoding="utf-8")
     _draw(found, context)
     return found.numbers()
-
-
-def _check(spec: DataSpec) -> None:
-    if spec.inputs != "image":
-        raise LabctlError(
-            f"robustness corrupts images, and {spec.name} holds {spec.inputs}",
-            hint="measure: {robustness: null}",
-        )
-    channels, height, width = spec.shape
-    if height != width or channels not in (1, 3):
-        raise LabctlError(
-            f"robustness corrupts square images of 1 or 3 channels, and {spec.name} has "
-            f"{channels} of {height}x{width} pixels",
-            hint="measure: {robustness: null}",
-        )
 
 
 def _accuracy(context: MeasureContext, pixels: Tensor, labels: Tensor) -> float:

@@ -49,6 +49,11 @@ class ReferenceClaim(Sourced):
     value: float
     """In the metric's unit; accuracies in percent."""
 
+    @model_validator(mode="after")
+    def _check_unit(self) -> Self:
+        _check_percent(self.reference, self.value)
+        return self
+
     @property
     def metrics(self) -> Mapping[Steps, str]:
         return {("reference",): self.reference}
@@ -111,6 +116,13 @@ class ValueClaim(BoundedClaim):
     value: str
     """Metric, such as `test/acc`."""
 
+    @model_validator(mode="after")
+    def _check_unit(self) -> Self:
+        # Not `at_most`: an accuracy may well be claimed to be next to nothing.
+        if self.at_least is not None:
+            _check_percent(self.value, self.at_least)
+        return self
+
     @property
     def metrics(self) -> Mapping[Steps, str]:
         return {("value",): self.value}
@@ -159,6 +171,11 @@ class NearClaim(MarginClaim):
     near: float
     """In the metric's unit; accuracies in percent."""
 
+    @model_validator(mode="after")
+    def _check_unit(self) -> Self:
+        _check_percent(self.value, self.near)
+        return self
+
     @property
     def metrics(self) -> Mapping[Steps, str]:
         return {("value",): self.value}
@@ -205,6 +222,16 @@ def better(metric: str) -> str | None:
     return "lower" if metric in LOWER_IS_BETTER or metric.endswith("loss") else None
 
 
+def _check_percent(metric: str, value: float) -> None:
+    """Journals and stop rules have accuracies as fractions; a claim of 0.97 would mean 0.97 %.
+
+    Raises:
+        ValueError: an accuracy looks like a fraction.
+    """
+    if metric.endswith("acc") and 0 < value < 1:
+        raise ValueError(f"claims have accuracies in percent; {value:g} is less than one percent")
+
+
 class MonotoneClaim(Sourced):
     """Metrics of one recipe that rise, or fall, from each to the next."""
 
@@ -234,6 +261,7 @@ class BandsClaim(Sourced):
         for metric, (low, high) in self.bands.items():
             if low > high:
                 raise ValueError(f"no {metric} lies in [{low:g}, {high:g}]; the lower end is first")
+            _check_percent(metric, high)
         return self
 
     @property

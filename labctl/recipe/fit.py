@@ -176,9 +176,15 @@ def check_times(check: Check, document: Document, clock: Clock) -> None:
             _step(check, clock, length, steps)
 
 
-def check_stop(check: Check, document: Document, clock: Clock, spec: DataSpec) -> None:
+def check_stop(
+    check: Check,
+    document: Document,
+    clock: Clock,
+    spec: DataSpec,
+    knobs: dict[str, Knob] | None,
+) -> None:
     """Whether the rules that stop a run can be met: within the budget, by what is journalled."""
-    has_val = document.data.val > 0 or "val" in spec.sizes
+    has_val = _has_val(document, spec)
     heard = sorted({"knob", "train", "val", *({"test"} & spec.sizes.keys())})
     for name, rule in document.stop.items():
         steps: Steps = ("stop", name)
@@ -202,9 +208,29 @@ def check_stop(check: Check, document: Document, clock: Clock, spec: DataSpec) -
             if not slash or first not in heard:
                 message = f"stop.{name} looks at {metric}, which no run journals while it trains"
                 check.report(steps, message, did_you_mean(first, heard))
+            elif fault := _unheard(document, knobs, metric):
+                check.report(steps, f"stop.{name}: {fault.message}", fault.hint)
         if not has_val and any(metric.startswith("val/") for metric in rule.metrics):
             message = f"stop.{name} looks at val/, and no validation part is carved"
             check.report(steps, message, "set data.val, or look at test/")
+
+
+def _has_val(document: Document, spec: DataSpec) -> bool:
+    return document.data.val > 0 or "val" in spec.sizes
+
+
+def _unheard(document: Document, knobs: dict[str, Knob] | None, metric: str) -> Problem | None:
+    """Why no run of the recipe journals a metric of a knob or of an evaluation; what else a step
+    finds is the learner's affair."""
+    if is_evaluated(metric):
+        return _never_found(document, metric)
+    prefix = "knob/"
+    if knobs is None or not metric.startswith(prefix):
+        return None
+    numbers = [f"{prefix}{name}" for name, knob in knobs.items() if not knob.choices]
+    if metric in numbers:
+        return None
+    return Problem(f"no knob is journalled as {metric}", hint=did_you_mean(metric, numbers))
 
 
 def _check_times_running(
@@ -301,16 +327,26 @@ def _misplaced(schedule: Schedule, knob: Knob) -> Iterator[str]:
             yield fault
 
 
-def check_measures(check: Check, selection: Selection) -> None:
-    """Whether the measurements can open the model."""
+def check_measures(check: Check, selection: Selection, spec: DataSpec | None) -> None:
+    """Whether the measurements can open the model, and can be taken on this data."""
     architecture = selection.document.model.architecture
     for name, part in selection.measures.items():
-        if part is None or not part.card.only_for or architecture == UNNAMED:
+        if part is None:
             continue
-        if architecture not in part.card.only_for:
+        only_for, steps = part.card.only_for, ("measure", name)
+        if only_for and architecture not in (UNNAMED, *only_for):
             message = f"measurement {name!r} cannot open {architecture}"
-            hint = f"it is for {', '.join(part.card.only_for)}; to take it away: {name}: null"
-            check.report(("measure", name), message, hint)
+            hint = f"it is for {', '.join(only_for)}; to take it away: {name}: null"
+            check.report(steps, message, hint)
+        elif spec is not None:
+            try:
+                fault = part.ask("fault", spec)
+            except PluginError as error:
+                check.plugin(steps, error)
+            else:
+                if fault:
+                    message = f"measurement {name!r} and data do not fit: {fault}"
+                    check.report(steps, message, f"to take it away: {name}: null")
 
 
 def check_seeds(
@@ -320,7 +356,8 @@ def check_seeds(
     rule = document.growing
     if rule is None or spec is None:
         return
-    if fault := _unknown_metric(registry, document, spec, rule.metric):
+    fault = _unknown_metric(registry, document, spec, rule.metric)
+    if fault := fault or _without_val(document, spec, rule.metric):
         check.report(("seeds", "until"), f"seeds.until: {fault.message}", fault.hint)
 
 
@@ -331,8 +368,15 @@ def check_claims(
     file: catalogue.RecipeFile,
     document: Document,
     spec: DataSpec | None,
+    *,
+    is_as_written: bool,
 ) -> None:
-    """Whether claims are about other recipes, data and metrics that there are."""
+    """Whether claims are about other recipes, data and metrics that there are.
+
+    Args:
+        is_as_written: without a preset or overrides, which claims are not about: they may leave
+            out a validation part.
+    """
     for name, claim in document.claims.items():
         steps: Steps = ("claims", name)
         if claim.data is not None and claim.data != document.data.name:
@@ -349,7 +393,10 @@ def check_claims(
                 check.report(where, message, f"name another recipe, or leave it out: {name}: null")
         for place, metric in claim.metrics.items() if spec else ():
             assert spec is not None, "without one there is nothing to look at"
-            if fault := _unknown_metric(registry, document, spec, metric):
+            fault = _unknown_metric(registry, document, spec, metric)
+            if fault is None and is_as_written:
+                fault = _without_val(document, spec, metric)
+            if fault:
                 where = (*steps, *place)
                 message = f"{'.'.join(map(str, where))}: {fault.message}"
                 check.report(where, message, fault.hint)
@@ -378,6 +425,13 @@ def _unknown_metric(
         message = f"no metric {metric!r}: {first} is neither a split nor a measurement"
         return Problem(message, hint=did_you_mean(first, known))
     return None
+
+
+def _without_val(document: Document, spec: DataSpec, metric: str) -> Problem | None:
+    """Why no run of the recipe has the metric: it is of a validation part that is not carved."""
+    if not metric.startswith("val/") or _has_val(document, spec):
+        return None
+    return Problem(f"no {metric}: no validation part is carved", hint="set data.val")
 
 
 def _never_found(document: Document, metric: str) -> Problem | None:

@@ -175,12 +175,15 @@ def _read(reading: _Reading, steps: int | None = None) -> Recipe:
     if clock is not None:
         fit.check_times(check, document, clock)
     if clock is not None and spec is not None:
-        fit.check_stop(check, document, clock, spec)
+        fit.check_stop(check, document, clock, spec, knobs)
     fit.check_learner(check, selection)
     fit.check_schedules(check, selection, knobs, clock)
-    fit.check_measures(check, selection)
+    fit.check_measures(check, selection, spec)
     fit.check_seeds(check, registry, document, spec)
-    fit.check_claims(check, registry, project, reading.file, document, spec)
+    is_as_written = reading.preset is None and not reading.overrides
+    fit.check_claims(
+        check, registry, project, reading.file, document, spec, is_as_written=is_as_written
+    )
     if check.problems:
         raise RecipeError(check.in_order)
     assert spec is not None and clock is not None and knobs is not None

@@ -115,7 +115,7 @@ def nothing_realised(
 
 
 def no_fault(config: Any, spec: DataSpec) -> str | None:
-    """Of an architecture that can be trained on any data."""
+    """Of a card that takes any data."""
     return None
 
 
@@ -250,6 +250,9 @@ class MeasurementCard(Card):
     run: Callable[[Any, MeasureContext], dict[str, float]]
     only_for: tuple[str, ...] = field(default=())
     """Architectures that the measurement knows how to open; empty for all."""
+    fault: Callable[[Any, DataSpec], str | None] = no_fault
+    """Torch-free: why it cannot be taken on this data, said before anything is trained; None if it
+    can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

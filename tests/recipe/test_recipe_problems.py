@@ -400,6 +400,15 @@ marks: {soft: 5}
 9:9: marks.soft: 5 needs a unit: 5ep, 5step or 5%
 Named moments
 
+seeds: [0, 1]
+epochs: 5
+9:1: unknown field 'epochs'
+how long to train is `budget: 50ep`
+
+seeds: [0, 1]
+runtime: {engine: compiled}
+9:11: runtime.engine: what is compiled has other numbers: write numerics.compiled: true
+
 # claims
 
 seeds: [0, 1]
@@ -483,6 +492,32 @@ did you mean 'test/acc'?
 seeds: [0, 1]
 claims: {a: {value: train/clean/as_trained/acc, at_least: 2}}
 9:14: claims.a.value: no metric 'train/clean/as_trained/acc': an evaluation finds acc, loss
+
+seeds: [0, 1]
+claims: {a: {value: val/acc, at_least: 2}}
+9:14: claims.a.value: no val/acc: no validation part is carved
+set data.val
+
+seeds: [0, 1]
+seeds: {min: 3, max: 5, until: ci_halfwidth(val/acc) <= 0.3}
+9:25: seeds.until: no val/acc: no validation part is carved
+set data.val
+
+seeds: [0, 1]
+claims: {a: {value: test/acc, at_least: 0.97}}
+9:10: claims.a: claims have accuracies in percent; 0.97 is less than one percent
+
+seeds: [0, 1]
+claims: {a: {value: test/acc, near: 0.97, within: 0.01}}
+9:10: claims.a: claims have accuracies in percent; 0.97 is less than one percent
+
+seeds: [0, 1]
+claims: {a: {bands: {test/acc: [0.96, 0.98]}}}
+9:10: claims.a: claims have accuracies in percent; 0.98 is less than one percent
+
+seeds: [0, 1]
+claims: {a: {reference: test/acc, value: 0.97}}
+9:10: claims.a: claims have accuracies in percent; 0.97 is less than one percent
 
 seeds: [0, 1]
 claims: {a: {difference: test/acc, to: toy, within: 0.2, at_most: 2}}
@@ -728,6 +763,13 @@ def cases() -> list[Any]:
             parts = (written.replace("\\n", "\n"), instead, problem, "".join(hint))
             found.append(pytest.param(*parts, id=problem))
     return found
+
+
+def test_a_measurement_that_cannot_be_taken_is_said_before_training(toys: Any) -> None:
+    found = toys.problems("measure={robustness: {}}", "data={name: words}")
+    (problem,) = (text for text in found if "robustness" in text)
+    assert "measurement 'robustness' and data do not fit: robustness corrupts images" in problem
+    assert "to take it away: robustness: null" in problem
 
 
 @pytest.mark.slow

@@ -228,8 +228,8 @@ def test_a_measurement_that_was_not_taken_is_named_without_all_that_there_is(
     lab: Any, claimed: Any
 ) -> None:
     train(lab, ctd=[60.0, 61.0, 62.0])
-    (found,) = claimed("{value: val/acc, at_least: 5}")
-    assert "ctd has no val, neither as a measure nor as a split" in found.detail
+    (found,) = claimed("{value: robustness/generated/acc, at_least: 5}")
+    assert "ctd has no robustness, neither as a measure nor as a split" in found.detail
     assert "there are" not in found.detail
 
 

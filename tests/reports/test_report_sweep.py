@@ -152,7 +152,7 @@ def test_the_boundary_follows_from_the_runs(lab: Any) -> None:
     assert any(remark.startswith("low end: none in the range") for remark in remarks)
 
 
-RULES = "stop: {typo: test/accuracy < 50%, half: test/acc < 1% or train/x > 1.5}\n"
+RULES = "stop: {typo: train/accuracy < 50%, half: test/acc < 1% or train/x > 1.5}\n"
 
 
 def test_a_rule_that_was_never_tried_is_said_beside_what_is_stable(lab: Any) -> None:
@@ -162,10 +162,12 @@ def test_a_rule_that_was_never_tried_is_said_beside_what_is_stable(lab: Any) -> 
         for width in (2, 4, 8):
             lab.run("base", seed, point=[f"model.width={width}"])
     grid = lab.report("width")
-    assert "rule typo was never tried in 2 of 2 runs: no test/accuracy was journalled" in grid.notes
+    assert (
+        "rule typo was never tried in 2 of 2 runs: no train/accuracy was journalled" in grid.notes
+    )
     partly = "rule half was tried in part only in 2 of 2 runs: no train/x was journalled"
     assert partly in grid.notes
-    said = "rule typo was never tried in 6 of 6 runs: no test/accuracy was journalled"
+    said = "rule typo was never tried in 6 of 6 runs: no train/accuracy was journalled"
     assert said in grid.remarks
 
 

@@ -44,10 +44,10 @@ def test_a_rule_that_is_never_met_changes_nothing_but_the_key(lab: Any) -> None:
 
 @pytest.mark.slow
 def test_a_rule_over_a_metric_that_never_came_is_said(lab: Any) -> None:
-    (run, _) = lab.train_here("tiny", "stop={never: test/accuracy < 0}")
+    (run, _) = lab.train_here("tiny", "stop={never: train/accuracy < 0}")
     (warning,) = run.journal.of("warning")
     assert (
-        warning.fields["message"] == "stop.never was never tried: no test/accuracy was journalled"
+        warning.fields["message"] == "stop.never was never tried: no train/accuracy was journalled"
     )
 
 
@@ -96,8 +96,10 @@ def test_the_memory_of_rules_is_the_journal_up_to_the_step(tmp_path: Any) -> Non
         ("stop={x: train/clean/acc < 1 for 2}", "at most 1 times in 10ep"),
         ("stop={x: test/acc < 97}", "test/acc < 97: accuracies are fractions, not 97\n"),
         ("stop={x: test/acc < 97}", "did you mean 97%?"),
-        ("stop={x: test/top5_acc < max(test/acc) - 10}", "did you mean 10%?"),
+        ("stop={x: train/top5_acc < max(test/acc) - 10}", "did you mean 10%?"),
         ("stop={x: tset/acc < 1}", "did you mean 'test'?"),
+        ("stop={x: test/accc < 1}", "no metric 'test/accc': an evaluation finds acc, loss"),
+        ("stop={x: knob/lrr < 1}", "did you mean 'knob/lr'?"),
         ("stop={x: acc < 1}", "stop.x looks at acc, which no run journals while it trains"),
         ("stop={x: test/acc < 1 after nowhere}", "unknown mark 'nowhere'"),
         ("stop={a b: test/acc < 1}", "'a b' cannot name a way to end"),
