@@ -9,6 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+NOTHING = -100
+"""The target where there is nothing to predict."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -100,7 +103,8 @@ class Windows:
         starts = self.starts[index.to(self.starts.device)]
         offsets = torch.arange(self.context + 1, device=self.stream.device)
         tokens = self.stream[starts[:, None] + offsets]
-        return tokens[:, :-1], tokens[:, 1:]
+        # In memory of their own, as batches of training have it: a `view` of either works in both.
+        return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
     def to(self, device: torch.device) -> Windows:
         return Windows(self.stream.to(device), self.context, self.starts.to(device))

@@ -38,9 +38,11 @@ def spec_of(check: Check, data: Selected | None, places: Places) -> DataSpec | N
     except (OSError, ValueError) as error:
         check.report(("data",), f"data: {error}")
     else:
-        if isinstance(spec, DataSpec) and "train" in spec.sizes:
-            return spec
-        check.report(("data", "name"), f"data set {data.card.name!r} has no split `train`")
+        faults = spec.faults if isinstance(spec, DataSpec) else ("its spec is no DataSpec",)
+        for fault in faults:
+            message = f"data set {data.card.name!r}: {fault}"
+            check.report(("data", "name"), message, "a fault of the plugin, to be mended there")
+        return None if faults else spec
     return None
 
 

@@ -6,7 +6,7 @@ functions on it do, when they are called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -52,6 +52,31 @@ class DataSpec:
     def tokens_per_item(self) -> int | None:
         """Tokens in one example; None for images, whose tokens are the model's affair."""
         return self.shape[0] if self.inputs == "tokens" else None
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What no plan or model can do with."""
+        return tuple(self._faults())
+
+    def _faults(self) -> Iterator[str]:
+        if not self.version:
+            yield "version is empty; it is part of every run's key"
+        if "train" not in self.sizes:
+            yield f"sizes has {', '.join(self.sizes) or 'nothing'}; it must have `train`"
+        if self.num_classes < 2:
+            yield f"num_classes is {self.num_classes}; two are the least"
+        if self.inputs == "tokens":
+            if len(self.shape) != 1:
+                yield f"shape of tokens is (context,), not {self.shape}"
+            return
+        if len(self.shape) != 3:
+            yield f"shape of images is (channels, height, width), not {self.shape}"
+            return
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.shape[0]:
+                yield f"{name} has {len(values)} values; there are {self.shape[0]} channels"
+        if not all(value > 0 for value in self.std):
+            yield f"std {self.std} must be positive"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from labctl.data.examples import Examples
+from labctl.data.examples import NOTHING, Examples
 from labctl.errors import Problem
 from labctl.registry.card import DataSpec
 
@@ -15,38 +15,16 @@ from .bench import CPU, Bench
 
 LOOKED_AT = 512
 """Examples of a split whose values are looked at, spread over it."""
-NOTHING = -100
-"""The target where there is nothing to predict."""
 
 
 def spec(bench: Bench) -> Iterator[Problem]:
     """The spec says what a plan and a model need, and says it again."""
     part, found = bench.recipe.data, bench.recipe.spec
-    for message in _spec_faults(found):
+    for message in found.faults:
         yield Problem(message, f"spec of {found.name}")
     if part.card.spec(part.config, bench.places) != found:
         hint = "it must depend on config and files alone"
         yield Problem("differs when asked again", f"spec of {found.name}", hint)
-
-
-def _spec_faults(found: DataSpec) -> Iterator[str]:
-    if not found.version:
-        yield "version is empty; it is part of every run's key"
-    if "train" not in found.sizes:
-        yield f"sizes has {', '.join(found.sizes) or 'nothing'}; it must have `train`"
-    if found.num_classes < 2:
-        yield f"num_classes is {found.num_classes}; two are the least"
-    if found.inputs == "tokens":
-        if len(found.shape) != 1:
-            yield f"shape of tokens is (context,), not {found.shape}"
-        return
-    if len(found.shape) != 3:
-        yield f"shape of images is (channels, height, width), not {found.shape}"
-    for name, values in (("mean", found.mean), ("std", found.std)):
-        if len(values) != found.shape[0]:
-            yield f"{name} has {len(values)} values; there are {found.shape[0]} channels"
-    if not all(value > 0 for value in found.std):
-        yield f"std {found.std} must be positive"
 
 
 def splits(bench: Bench) -> Iterator[Problem]:
