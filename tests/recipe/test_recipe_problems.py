@@ -742,6 +742,11 @@ name: tiny, channels: 13
 spec() of dataset 'tiny' failed: KeyError
 a fault of the plugin
 
+name: tiny
+name: tiny, channels: 14
+data set 'tiny': mean has 13 values; there are 14 channels
+a fault of the plugin
+
 LR
 LR\n  bad: 1
 9:3: schedules.bad: the ladder of bad gives 1 values for 10

@@ -172,10 +172,10 @@ CARD_SIDE = [
 
 DATA_SIDE = [
     Mutant(
-        "a spec without a version",
+        "a version that changes by itself",
         data.spec,
-        "version is empty",
-        {"__init__.py": ('"margins", "1",', '"margins", "",')},
+        "differs when asked again",
+        {"__init__.py": ('"margins", "1",', '"margins", repr(object()),')},
     ),
     Mutant(
         "one window too many",

@@ -85,7 +85,9 @@ def images(config: TinyConfig, places: Places) -> DataSpec:
     if config.channels == 13:
         raise KeyError("thirteen channels")
     shape, sizes = (config.channels, 8, 8), {"train": 100, "test": 20}
-    return DataSpec("tiny", "1", "image", shape, 10, sizes)
+    moments = (0.5,) * min(config.channels, 13)
+    std = (0.5,) * config.channels
+    return DataSpec("tiny", "1", "image", shape, 10, sizes, mean=moments, std=std)
 
 
 def words(config: Any, places: Places) -> DataSpec:
