@@ -185,7 +185,8 @@ def _schema(path: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=20)) as file:
+        # Not `mode=ro`, which cannot take back what a writer that was killed had begun.
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=20)) as file:
             tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
             if not tables:
                 return None

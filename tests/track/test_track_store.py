@@ -132,6 +132,27 @@ def test_processes_that_make_the_store_at_once(project: Project) -> None:
     assert names == {"Default", *(f"of {number}" for number in range(5))}
 
 
+KILLED = """
+import os, signal, sqlite3, sys
+file = sqlite3.connect(sys.argv[1], isolation_level=None)
+file.execute("PRAGMA cache_size = 1")
+file.execute("BEGIN")
+file.execute("CREATE TABLE half (text TEXT)")
+file.executemany("INSERT INTO half VALUES (?)", [("x" * 4000,)] * 50)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_had_begun_is_taken_back(project: Project, client: Any) -> None:
+    path = project.runs / "mlflow.db"
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert path.with_name("mlflow.db-journal").stat().st_size > 0, "the writer left its journal"
+    prepare(project)
+    assert {experiment.name for experiment in connect(project).search_experiments()} >= {"Default"}
+    with closing(sqlite3.connect(path)) as file:
+        assert not file.execute("SELECT * FROM sqlite_master WHERE name = 'half'").fetchall()
+
+
 def test_a_newer_schema_is_refused(project: Project, client: Any) -> None:
     set_schema(project.runs / "mlflow.db", "from_the_future")
     before = (project.runs / "mlflow.db").read_bytes()
