@@ -271,6 +271,7 @@ def status(
 ) -> None:
     """State of runs, read from their folders."""
     from labctl.plans.plan import settings_of
+    from labctl.store.journal import glance
     from labctl.store.run import all_runs, find_runs
 
     project, _ = open_project()
@@ -282,11 +283,8 @@ def status(
     rows = []
     for run in sorted(found, key=_place):
         plan, state = run.plan, run.status
-        journal = run.journal
-        step = max(
-            [int(run.progress.get("step", 0)), *(record.step for record in journal.records)],
-            default=0,
-        )
+        journalled, accuracy = glance(run.folder, ("test/acc", "val/acc"))
+        step = max(int(run.progress.get("step", 0)), journalled)
         rows.append(
             {
                 "run": f"{plan.label}/seed={plan.work.seed}",
@@ -294,7 +292,7 @@ def status(
                 "key": plan.key[:8],
                 "status": str(state),
                 "step": f"{min(step, plan.work.steps)}/{plan.work.steps}",
-                "test acc": journal.last.get("test/acc", journal.last.get("val/acc")),
+                "test acc": accuracy,
                 "note": next(iter(str((run.end or {}).get("message", "")).splitlines()), ""),
             }
         )

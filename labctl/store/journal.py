@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -152,6 +152,40 @@ class Journal:
         return max((r.step for r in self.records if r.kind in ("checkpoint", "end")), default=0)
 
 
+def glance(folder: Path, metrics: Sequence[str]) -> tuple[int, float | None]:
+    """The last step that was recorded, and the last value of the first of `metrics` that has any.
+
+    What `Journal.read` finds, without reading all of a long journal: nothing supersedes what the
+    last attempt recorded, whose steps rise.
+    """
+    step, is_known = 0, False
+    latest: dict[str, float] = {}
+    paths = segments(folder)
+    for record in _newest_first(paths[-1]) if paths else ():
+        if not is_known:
+            step = max(step, record.step)
+        if record.kind == "metrics":
+            is_known = True  # what a checkpoint is of may lie before it
+            latest = record.values | latest
+        if metrics[0] in latest:
+            return step, latest[metrics[0]]
+    if len(paths) > 1:
+        last = Journal.read(folder).last
+        latest = last | latest
+    return step, next((latest[name] for name in metrics if name in latest), None)
+
+
+def _newest_first(path: Path) -> Iterator[Record]:
+    """Whole records of a segment, from its end on."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError:
+        return
+    for line in reversed(lines):
+        if (record := _record(line, 0)) is not None:
+            yield record
+
+
 def segments(folder: Path) -> list[Path]:
     """The journal's files, one per attempt, in order."""
     return sorted((folder / "journal").glob("[0-9]*.jsonl"))
@@ -166,13 +200,16 @@ def _read_segment(path: Path, attempt: int, damage: list[str]) -> Iterator[Recor
     for number, line in enumerate(lines, 1):
         if not line:
             continue
-        try:
-            fields = json.loads(line)
-            record = Record(
-                fields.pop("kind"), fields.pop("step"), fields.pop("time"), attempt, fields
-            )
-        except (ValueError, KeyError, AttributeError, TypeError):
-            if number < len(lines):  # a whole line, not the end that a crash cut off
-                damage.append(f"{path.name}:{number}: not a record")
-            continue
-        yield record
+        if (record := _record(line, attempt)) is not None:
+            yield record
+        elif number < len(lines):  # a whole line, not the end that a crash cut off
+            damage.append(f"{path.name}:{number}: not a record")
+
+
+def _record(line: bytes, attempt: int) -> Record | None:
+    """None for a line that is no record."""
+    try:
+        fields = json.loads(line)
+        return Record(fields.pop("kind"), fields.pop("step"), fields.pop("time"), attempt, fields)
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return None

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from labctl.store.journal import Journal, JournalWriter, segments
+from labctl.store.journal import Journal, JournalWriter, glance, segments
 
 Attempt = Callable[[Path, int, int], JournalWriter]
 
@@ -106,3 +107,31 @@ def test_an_attempt_never_writes_into_another_ones_segment(
     attempt(tmp_path, 1, 0)
     with pytest.raises(EnvironmentProblem):
         attempt(tmp_path, 1, 0)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_glance_finds_what_a_reading_does(attempt: Attempt, tmp_path: Path, seed: int) -> None:
+    """Attempts that begin anywhere before the end of the last, checkpoints journalled late."""
+    draws, reached = random.Random(seed), 0
+    for number in range(1, 2 + seed % 4):
+        step = draws.randint(0, reached)
+        writer = attempt(tmp_path, number, step)
+        for _ in range(draws.randint(0, 6)):
+            saved, step = step, step + draws.randint(1, 5)
+            names = draws.sample(["test/acc", "val/acc", "train/loss"], draws.randint(1, 2))
+            writer.metrics(step, {name: draws.random() for name in names})
+            if draws.random() < 0.5:
+                writer.record("checkpoint", saved)
+        reached = step
+    read = Journal.read(tmp_path)
+    for metrics in (("test/acc", "val/acc"), ("val/acc",), ("test/top5",)):
+        known = [read.last[name] for name in metrics if name in read.last]
+        assert glance(tmp_path, metrics) == (reached, known[0] if known else None)
+
+
+def test_a_glance_passes_over_what_is_no_record(attempt: Attempt, tmp_path: Path) -> None:
+    assert glance(tmp_path, ("test/acc",)) == (0, None)
+    attempt(tmp_path, 1, 0).metrics(7, {"test/acc": 0.5})
+    with segments(tmp_path)[0].open("a") as file:
+        file.write('not a record\n{"kind": "metrics", "st')
+    assert glance(tmp_path, ("test/acc",)) == (7, 0.5)
