@@ -11,7 +11,9 @@ from labctl.plans.plan import Part, Plan
 from labctl.project import Project
 from labctl.recipe.check import Check
 from labctl.recipe.source import Mark, parse_value
-from labctl.registry.card import MeasurementCard
+from labctl.registry.card import Dataset, MeasurementCard, Places
+from labctl.registry.config import Config
+from labctl.registry.guard import guarded
 from labctl.registry.registry import Registry
 from labctl.store.run import Run, run_of
 from labctl.store.status import Status
@@ -49,7 +51,7 @@ def jobs(project: Project, runs: Iterable[Run], asked: Mapping[str, Sequence[str
 
     Raises:
         RunError: a run is not done, not the project's, or its code has no such measurement.
-        UsageError: a measurement cannot open the architecture of a run.
+        UsageError: a measurement cannot open the architecture of a run, or its data do not fit it.
         RecipeError: a field that it does not have, or another value than it takes.
     """
     return [
@@ -72,11 +74,12 @@ def _asked(project: Project, run: Run, asked: Mapping[str, Sequence[str]]) -> Pl
         )
     registry = Registry(run.source_path, is_quiet=True)
     parts = {part.name: part for part in plan.measures}
-    parts |= {name: _part(registry, plan, name, fields) for name, fields in asked.items()}
+    places = Places(project.data_roots)
+    parts |= {name: _part(registry, plan, name, fields, places) for name, fields in asked.items()}
     return plan.model_copy(update={"measures": tuple(parts.values())})
 
 
-def _part(registry: Registry, plan: Plan, name: str, fields: Sequence[str]) -> Part:
+def _part(registry: Registry, plan: Plan, name: str, fields: Sequence[str], places: Places) -> Part:
     try:
         card, loaded = registry.find(MeasurementCard, name, near=plan.work.digests)
     except PluginError as error:
@@ -98,6 +101,21 @@ def _part(registry: Registry, plan: Plan, name: str, fields: Sequence[str]) -> P
     config = check.model(card.config, given)
     if config is None:
         raise RecipeError(check.in_order)
+    if fault := _fault(registry, plan, card, config, places):
+        raise UsageError(f"measurement {name!r} cannot be taken of {plan.name}: {fault}")
     return Part(
         name=name, plugin=loaded.plugin.name, config=config.model_dump(mode="json", by_alias=True)
     )
+
+
+def _fault(
+    registry: Registry, plan: Plan, card: MeasurementCard, config: Config, places: Places
+) -> str | None:
+    """Why the measurement does not fit the data of a plan. Begun nevertheless, it would fail, and
+    the run with it, which is done."""
+    of = plan.work.data
+    data, _ = registry.find(Dataset, of.name, near=(of.plugin,))
+    with guarded(f"spec() of dataset {of.name!r}"):
+        spec = data.spec(data.config.model_validate_json(json.dumps(of.config)), places)
+    with guarded(f"fault() of measurement {card.name!r}"):
+        return card.fault(config, spec)

@@ -94,6 +94,16 @@ def test_another_architecture_is_refused(trained: tuple[Any, Run]) -> None:
         jobs(lab.project, [run], {"relaxation_depths": []} | {"relaxation_depth": []})
 
 
+def test_a_measurement_that_the_data_do_not_fit_leaves_the_run_done(
+    trained: tuple[Any, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, run = trained
+    monkeypatch.setattr("labctl.measure.corrupted.fault", lambda spec: f"{spec.shape} is oblong")
+    with pytest.raises(UsageError, match=r"'robustness' cannot be taken .*: \(1, 8, 8\) is oblong"):
+        jobs(lab.project, [run], {"robustness": []})
+    assert run.status is Status.DONE and run.plan == Run(run.folder).plan
+
+
 def test_unfinished_runs_and_those_of_others_are_refused(
     trained: tuple[Any, Run], tmp_path: Path
 ) -> None:
