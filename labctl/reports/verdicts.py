@@ -182,7 +182,12 @@ def remark(found: Sequence[Verdict]) -> str:
     if any(len(verdict.evidence.parts) > 1 for verdict in judged):
         texts.append("of several figures in one claim, each is corrected for the others (Holm)")
     if any(not verdict.evidence.parts for verdict in judged):
-        texts.append("a share of stable runs: by the 95 % interval of Wilson")
+        texts.append(
+            "a threshold: what counts is seeds, as runs of one seed at several values are alike; "
+            "at each value the exact binomial test against a half; REPRODUCED if every value shows "
+            "at 5 % what is claimed of it, REFUTED if those on one side, put together by Simes, "
+            "show the contrary at 2.5 %"
+        )
     if len(judged) > 1:
         texts.append(f"p corrected for the {len(judged)} claims judged here (Holm)")
     return "; ".join(texts)

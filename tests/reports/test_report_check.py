@@ -174,7 +174,7 @@ def test_a_sweep_is_judged_too(lab: Any, labctl: Any) -> None:
     code, out, _ = labctl("check", "width")
     assert code == 0
     assert "width (sweep)   REPRODUCED" in out
-    assert "0 of 5 runs stable" in out
+    assert "0 of 5 seeds stable" in out
 
 
 def test_a_sweep_published_before_its_recipe_changed_is_judged_and_said_to_be(lab: Any) -> None:
