@@ -23,6 +23,8 @@ BEYOND = (
     "fitted without the stable values beyond the unstable ones, as with them a logistic crosses "
     "elsewhere"
 )
+FEWEST_SEEDS = 3
+"""With fewer the interval covers too seldom."""
 SCATTERED = "a logistic fit crosses outside these two, and no value tried is excluded"
 OUTSIDE = (
     "the fit crosses outside the two values: each of them is judged by its own trials, the fit "
@@ -87,9 +89,11 @@ class End:
         if fit.low is None and fit.high is None:
             tried = f"{first} to {last}" if self.used else "the values tried"
             interval = f"95 % interval wider than {tried}"
-        basis = f"logistic fit, {fit.n} trials"
+        basis = f"logistic fit, {fit.n} trials of {fit.seeds} seeds"
         if fit.design_effect is None:
-            basis += " of one seed, which say nothing about another"
+            basis = f"logistic fit, {fit.n} trials of one seed, which say nothing about another"
+        elif fit.seeds < FEWEST_SEEDS:
+            basis += ", too few to say how far others lie from them"
         elif fit.design_effect > 1:
             basis += f", widened {fit.design_effect**0.5:.2g} times as trials of a seed are alike"
         return f"{fit.value:.4g}, {interval} ({basis})"

@@ -220,6 +220,17 @@ def test_one_seed_says_nothing_about_others() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [(2, "of 2 seeds, too few to say how far others lie from them)"), (3, "of 3 seeds)")],
+)
+def test_two_seeds_say_little_about_others(seeds: int, said: str) -> None:
+    result = found(lambda value, _: value > 0.1, range(seeds))
+    (fitted,) = [text for text in result.sentences() if "logistic fit" in text]
+    assert fitted.endswith(said)
+    assert fit(result.low).plain()["seeds"] == seeds
+
+
 def test_a_stable_range_of_one_value() -> None:
     config = BoundaryConfig(low=0.01, high=1, points=3, ratio=10)
     trials = [Trial(Decimal(v), s, v == "0.1") for v in ("0.01", "0.1", "1") for s in SEEDS]
@@ -254,13 +265,13 @@ def test_as_json() -> None:
 TRUE_LOW, TRUE_HIGH, WIDTH = math.log(0.004), math.log(1.1), 0.12
 
 
-def logistic(rng: np.random.Generator, own: float) -> Judge:
+def logistic(rng: np.random.Generator, own: float, seeds: int = len(SEEDS)) -> Judge:
     """Training whose P(stable) is logistic at both ends.
 
     `own` is the share of the variance that belongs to the seed: 1 if every seed has a threshold,
     0 if every trial is drawn afresh.
     """
-    low, high = rng.logistic(scale=WIDTH * math.sqrt(own), size=(2, len(SEEDS)))
+    low, high = rng.logistic(scale=WIDTH * math.sqrt(own), size=(2, seeds))
 
     def judge(value: float, seed: int) -> bool:
         one, two = rng.logistic(scale=WIDTH * math.sqrt(1 - own), size=2)
@@ -286,6 +297,18 @@ def test_brackets_lie_where_p_is_a_half(own: float) -> None:
 def covers(found: Crossing, truth: float) -> bool:
     low, high = found.low or 0.0, found.high or math.inf
     return low <= math.exp(truth) <= high
+
+
+@pytest.mark.slow
+def test_of_three_seeds_that_are_alike_the_interval_covers_the_truth_as_often() -> None:
+    rng, seeds = np.random.default_rng(12), range(3)
+    hits = []
+    for _ in range(100):
+        result = boundary(CONFIG, seeds, searched(logistic(rng, 1.0, len(seeds)), seeds))
+        for end, truth in ((result.low, TRUE_LOW), (result.high, TRUE_HIGH)):
+            hits += [covers(end.crossing, truth)] if end.crossing else []
+    assert len(hits) > 100
+    assert sum(hits) >= stats.binom.ppf(0.001, len(hits), 0.95)
 
 
 @pytest.mark.slow
