@@ -27,7 +27,6 @@ from labctl.recipe.claim import (
 from labctl.recipe.recipe import Recipe
 
 from .comparison import (
-    do_pair,
     flops_bound,
     incomparable,
     is_beyond,
@@ -35,6 +34,7 @@ from .comparison import (
     unlike,
     values,
 )
+from .means import are_paired, difference, mean, pairs_of, ratio, ratios_of
 from .obstacles import (
     Others,
     is_lacking,
@@ -46,7 +46,8 @@ from .obstacles import (
     survivors,
 )
 from .phrase import claimed, figure, shown, unit_of
-from .quantity import CLOCKED, PLANNED, difference_unit
+from .quantity import CLOCKED, difference_unit
+from .resolution import step_of, step_of_both
 from .rows import Row, listed_seeds
 from .statistics import (
     Bounds,
@@ -54,12 +55,10 @@ from .statistics import (
     Tails,
     all_of,
     estimate,
-    exact,
     paired,
     seeds_needed,
     summary,
     tails,
-    unpaired,
 )
 
 
@@ -227,14 +226,14 @@ def _reference(found: Evidence, claim: ReferenceClaim, row: Row) -> Evidence:
             found, figure="no result here yet", reason=reason, short=f" {claim.value:g}",
             is_lacking=is_lacking(row), is_unmeasured=True,
         )  # fmt: skip
-    mean = summary(ours)
+    known = summary(ours)
     in_points = difference_unit(metric) == " points"
-    text = f"{mean.mean:.2f}" if in_points else f"{mean.mean:.4g}"
-    delta = shown(mean.mean - claim.value, difference_unit(metric), "+")
-    at = estimate(ours)
+    text = f"{known.mean:.2f}" if in_points else f"{known.mean:.4g}"
+    delta = shown(known.mean - claim.value, difference_unit(metric), "+")
+    at = estimate(ours, step_of(row, metric))
     return replace(
         found,
-        figure=f"ours {text} (n={mean.n}), {delta}; not judged",
+        figure=f"ours {text} (n={known.n}), {delta}; not judged",
         parts=(Part(at, Bounds()),) if at else (),
         short=f" {claim.value:g} ({delta.split()[0]})",
     )
@@ -247,12 +246,12 @@ def _difference(
     found = replace(found, what=f"{metric} minus that of {claim.to}, paired by seed")
     if unusable := _unusable(found, metric, row, other):
         return unusable
-    pairs = _pairs(row, other, metric)
+    pairs = pairs_of(row, other, metric)
     differences = [ours - theirs for ours, theirs in pairs]
-    if not _are_paired(row, other, metric):
+    if not are_paired(row, other, metric):
         how = "their seeds do not pair: Welch's t"
         found = replace(found, what=f"{metric} minus that of {claim.to}; {how}")
-    at = _minus(row, other, metric)
+    at = difference(row, other, metric)
     if at is None:
         return _open(found, differences, unit, "+", obstacle(metric, row, other))
     held = _held(found, Part(at, _bounds(claim), unit, "+"))
@@ -264,13 +263,12 @@ def _ratio(found: Evidence, claim: RatioClaim, row: Row, other: Row) -> Evidence
     found = replace(found, what=f"{metric} of {claim.to} over that of this row, paired by seed")
     if unusable := _unusable(found, metric, row, other):
         return unusable
-    pairs = _pairs(row, other, metric)
-    ratios = [theirs / ours if ours else math.nan for ours, theirs in pairs]
-    at = _mean(ratios, metric)
+    pairs = pairs_of(row, other, metric)
+    at = ratio(row, other, metric)
     if at is None:
         zeros = [seed for seed, ours in values(row, metric).items() if ours == 0]
         reason = f"{metric} of {row.recipe.label} is 0 for {listed_seeds(zeros)}" if zeros else ""
-        return _open(found, ratios, "", "", reason or obstacle(metric, row, other))
+        return _open(found, ratios_of(pairs), "", "", reason or obstacle(metric, row, other))
     return _suspected(_held(found, Part(at, _bounds(claim))), metric, pairs, row, other)
 
 
@@ -279,7 +277,7 @@ def _value(found: Evidence, metric: str, bounds: Bounds, row: Row) -> Evidence:
     if unusable := _unusable(found, metric, row):
         return unusable
     ours = list(values(row, metric).values())
-    at = _mean(ours, metric)
+    at = mean(row, metric)
     if at is None:
         return _open(found, ours, unit, "", obstacle(metric, row))
     held = _held(found, Part(at, bounds, unit))
@@ -295,9 +293,9 @@ def _ordering(found: Evidence, claim: OrderingClaim, rows: list[Row]) -> Evidenc
         if unusable := _unusable(found, metric, row, other):
             return unusable
         step = f"{row.recipe.name} - {other.recipe.name}"
-        if not _are_paired(row, other, metric):
+        if not are_paired(row, other, metric):
             step += " (Welch's t: seeds do not pair)"
-        at = _minus(row, other, metric)
+        at = difference(row, other, metric)
         if at is None:
             return replace(found, reason=f"{step}: {obstacle(metric, row, other)}")
         steps.append(Part(at, bounds, unit, "+", step))
@@ -313,7 +311,8 @@ def _monotone(found: Evidence, claim: MonotoneClaim, row: Row) -> Evidence:
         if unusable := _unusable(found, before, row) or _unusable(found, after, row):
             return unusable
         pairs = paired(values(row, after), values(row, before)).values()
-        at = estimate([later - earlier for later, earlier in pairs])
+        step = step_of_both(step_of(row, after), step_of(row, before))
+        at = estimate([later - earlier for later, earlier in pairs], step)
         if at is None:
             broken = not_finite(before, row)
             return replace(found, reason=f"{after}: {broken or obstacle(after, row)}")
@@ -326,7 +325,7 @@ def _bands(found: Evidence, claim: BandsClaim, row: Row) -> Evidence:
     for metric, (low, high) in claim.bands.items():
         if unusable := _unusable(found, metric, row):
             return unusable
-        at = _mean(list(values(row, metric).values()), metric)
+        at = mean(row, metric)
         if at is None:
             return replace(found, reason=f"{metric}: {obstacle(metric, row)}")
         bands.append(Part(at, Bounds(low, high), unit_of(metric), label=metric))
@@ -348,32 +347,6 @@ def _open(found: Evidence, measured: list[float], unit: str, sign: str, reason: 
     return replace(found, figure=text, reason=reason)
 
 
-def _are_paired(row: Row, other: Row, metric: str) -> bool:
-    return metric in PLANNED or do_pair(row, other)
-
-
-def _minus(row: Row, other: Row, metric: str) -> Estimate | None:
-    """The mean of the row less that of the other: by pairs of seeds, or by Welch."""
-    if _are_paired(row, other, metric):
-        return _mean([ours - theirs for ours, theirs in _pairs(row, other, metric)], metric)
-    ours, theirs = (list(values(one, metric).values()) for one in (row, other))
-    return unpaired(ours, theirs)
-
-
-def _pairs(row: Row, other: Row, metric: str) -> list[tuple[float, float]]:
-    """Values that belong together: by seed, or any if the plan decides them."""
-    ours, theirs = values(row, metric), values(other, metric)
-    if metric in PLANNED and ours and theirs:
-        return [(next(iter(ours.values())), next(iter(theirs.values())))]
-    return list(paired(ours, theirs).values())
-
-
-def _mean(measured: list[float], metric: str) -> Estimate | None:
-    if metric in PLANNED and measured and math.isfinite(measured[0]):
-        return exact(measured[0])
-    return estimate(measured)
-
-
 def _unusable(found: Evidence, metric: str, *rows: Row) -> Evidence | None:
     """Why the metric of the rows cannot be judged; None if it can."""
     for row in rows:
@@ -393,8 +366,7 @@ def _suspected(
 ) -> Evidence:
     """Whether a difference of times is more than FLOPs or hardware allow."""
     bound = flops_bound(row, other) if metric in CLOCKED else None
-    ratios = [theirs / ours if ours else math.nan for ours, theirs in pairs]
-    if bound is not None and is_beyond(ratios, bound):
+    if bound is not None and is_beyond(ratios_of(pairs), bound):
         return replace(found, suspicion=f"above the {bound:.4g} that the executed FLOPs allow")
     beyond_hardware = (too_fast(row) or too_fast(other)) if metric == "time" else ""
     return replace(found, suspicion=beyond_hardware)

@@ -8,10 +8,10 @@ from labctl.project import Project
 from labctl.recipe.recipe import Recipe
 from labctl.registry.registry import Registry
 
-from .comparison import values
+from .means import mean
 from .quantity import difference_unit
 from .rows import Rows
-from .statistics import Estimate, estimate
+from .statistics import Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def growth(project: Project, registry: Registry, recipe: Recipe) -> Growth:
     name, metric, unit = recipe.label, rule.metric, difference_unit(rule.metric)
     if missing := sorted(set(row.absent) | set(rule.first) - set(row.results)):
         return Growth((), f"{name}: seed {missing[0]} has no result, so no more seeds are added")
-    found = estimate(list(values(row, metric).values()))
+    found = mean(row, metric)
     if found is None or found.n < len(row.results):
         return Growth((), f"{name}: not every seed has a finite {metric}, so no more are added")
     said = (

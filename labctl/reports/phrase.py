@@ -68,9 +68,10 @@ def figure(at: Estimate, bounds: Bounds, unit: str, sign: str) -> str:
     if at.is_planned:
         return f"{shown(at.mean, unit, sign)}, decided by the plan"
     n = f"n={' and '.join(str(sample.n) for sample in at.samples)}"
-    if at.is_alike:
-        return f"{shown(at.mean, unit, sign)} for every seed, {n}"
-    texts = [shown(value, unit, sign) for value in (at.mean, *at.interval())]
+    mean = shown(at.mean, unit, sign) + (" for every seed" if at.is_alike else "")
+    if at.is_alike and not at.is_coarse:
+        return f"{mean}, {n}"
+    texts = [mean, *(shown(value, unit, sign) for value in at.interval())]
     text = f"{texts[0]}, 95 % interval {texts[1]} to {texts[2]}"
     if bounds.is_margin:
         low, high = (shown(value, unit, sign) for value in at.interval(0.9))

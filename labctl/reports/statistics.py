@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 LEVEL = 0.05
@@ -24,6 +24,14 @@ class Summary:
     sd: float | None
     """Of the sample, n - 1 in the denominator; None for a single value."""
     n: int
+    step: float = 0.0
+    """The least amount by which two values can differ; 0 if they are as fine as floats."""
+
+    @property
+    def known_sd(self) -> float:
+        """The spread that has to be reckoned with: what shows as one value may lie anywhere within
+        half a step of it, with an sd of half a step at most (Popoviciu)."""
+        return max(self.sd or 0.0, self.step / 2)
 
 
 def summary(values: Sequence[float]) -> Summary:
@@ -53,10 +61,10 @@ class Estimate:
     def spread(self, n: int | None = None) -> tuple[float, float]:
         """Standard error and degrees of freedom; if given, those of `n` seeds in each sample.
 
-        Of one sample sd / sqrt(n) and n - 1; of two by Welch (1947, Biometrika 34:28), which for
-        one sample is the same formula.
+        A sample has a spread of half the step of its values at least. Of one sample sd / sqrt(n)
+        and n - 1; of two by Welch (1947, Biometrika 34:28), which for one sample is the same.
         """
-        parts = [((s.sd or 0.0) ** 2 / (n or s.n), (n or s.n) - 1) for s in self.samples]
+        parts = [(s.known_sd**2 / (n or s.n), (n or s.n) - 1) for s in self.samples]
         variance = math.fsum(part for part, _ in parts)
         if variance == 0:
             return 0.0, math.inf
@@ -70,8 +78,13 @@ class Estimate:
 
     @property
     def is_alike(self) -> bool:
-        """Whether all seeds gave the same value, so that nothing is known of the spread."""
-        return not self.is_planned and self.spread()[0] == 0
+        """Whether all seeds gave the same value."""
+        return not self.is_planned and not any(sample.sd for sample in self.samples)
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether seeds differ by less than the values can tell."""
+        return any((sample.sd or 0.0) < sample.known_sd for sample in self.samples)
 
     def half_width(self, n: int | None = None, confidence: float = 1 - LEVEL) -> float:
         """Half of the two-sided interval for the mean; if given, of `n` seeds in each sample."""
@@ -96,12 +109,13 @@ class Estimate:
         return _tail(freedom, (bound - self.mean) / error)
 
 
-def estimate(values: Sequence[float]) -> Estimate | None:
-    """The mean of one sample; None with fewer than two values, or one that is not finite."""
+def estimate(values: Sequence[float], step: float = 0.0) -> Estimate | None:
+    """The mean of one sample, whose values can differ by `step` at least; None with fewer than two
+    values, or one that is not finite."""
     found = summary(values) if values else None
     if found is None or found.sd is None or not math.isfinite(found.mean):
         return None
-    return Estimate(found.mean, (found,))
+    return Estimate(found.mean, (replace(found, step=step),))
 
 
 def exact(value: float) -> Estimate:
@@ -109,9 +123,11 @@ def exact(value: float) -> Estimate:
     return Estimate(value, (Summary(value, 0.0, 1),))
 
 
-def unpaired(ours: Sequence[float], theirs: Sequence[float]) -> Estimate | None:
+def unpaired(
+    ours: Sequence[float], theirs: Sequence[float], steps: tuple[float, float] = (0.0, 0.0)
+) -> Estimate | None:
     """Mean of `ours` minus that of `theirs`, of seeds that have nothing to do with one another."""
-    one, other = estimate(ours), estimate(theirs)
+    one, other = estimate(ours, steps[0]), estimate(theirs, steps[1])
     if one is None or other is None:
         return None
     return Estimate(one.mean - other.mean, (*one.samples, *other.samples))

@@ -174,11 +174,13 @@ def remark(found: Sequence[Verdict]) -> str:
         )
     if any(len(part.estimate.samples) > 1 for part in parts):
         texts.append("where seeds do not pair: Welch's t, spreads not taken to be equal")
-    if any(part.estimate.is_alike for part in parts):
+    if any(part.estimate.is_coarse for part in parts):
         texts.append(
-            "what is the same for every seed is taken to be that for all others, which a test set "
-            "of few examples may feign"
+            "accuracies on few examples may agree by chance: seeds are taken to have an sd of half "
+            "an example at least"
         )
+    if any(part.estimate.is_alike and not part.estimate.is_coarse for part in parts):
+        texts.append("what is the same for every seed in all digits is taken to be so for others")
     if any(len(verdict.evidence.parts) > 1 for verdict in judged):
         texts.append("of several figures in one claim, each is corrected for the others (Holm)")
     if any(not verdict.evidence.parts for verdict in judged):

@@ -222,7 +222,7 @@ def test_a_bundle_is_judged_like_runs(race: Any, labctl: Any, tmp_path: Any) -> 
     runs = [
         lab.run(name, seed, acc=0.5, folder=lab.project.root / "elsewhere" / f"{name}{seed}")
         for name in ("base", "ctd")
-        for seed in range(2)
+        for seed in range(3)
     ]
     write_bundle(runs, tmp_path / "b.json")
     assert "REPRODUCED" not in labctl("check")[1]

@@ -315,11 +315,48 @@ def test_that_every_seed_diverged_is_an_answer(lab: Any, claimed: Any) -> None:
     assert all("every seed of ctd diverged or was halted" in one.why for one in found)
 
 
-def test_that_every_seed_gives_the_same_is_said(lab: Any, claimed: Any) -> None:
+def test_accuracies_that_agree_are_known_as_well_as_the_test_set_tells(
+    lab: Any, claimed: Any
+) -> None:
+    """Two seeds, 360 test digits: half a digit is 0.139 points, and Student's t of one degree with
+    so wide an sd reaches 1.25 points to either side."""
+    train(lab, base=[50.0, 60.0], ctd=[90.0, 90.0])
+    half = stats.t.ppf(0.975, 1) * (100 / 360 / 2) / 2**0.5
+    near, far = found = claimed(
+        f"{{value: test/acc, at_least: {90 - half + 0.01:.3f}}}",
+        f"{{value: test/acc, at_least: {90 - 3 * half:.3f}}}",
+    )
+    assert near.word is Word.UNRESOLVED and far.word is Word.REPRODUCED
+    assert near.plain()["low"] == pytest.approx(90 - half)
+    assert near.plain()["sd"] == 0
+    assert "90.00 % for every seed, 95 % interval 88.75 % to 91.25 %, n=2" in near.detail
+    assert "an sd of half an example at least" in remark(found)
+    (other,) = claimed("{difference: test/acc, to: base, at_least: 0}")
+    assert "half an example" not in remark([other])
+
+
+def test_differences_that_agree_are_known_as_well_as_two_accuracies(lab: Any, claimed: Any) -> None:
+    """Both accuracies of a pair are whole digits of 360; one that is not makes differences fine."""
+    train(lab, base=BASE, ctd=[b + 5 for b in BASE], other=[b + 0.01 for b in BASE])
+    coarse, fine, ratio = claimed(
+        "{difference: test/acc, to: base, at_least: 4.5}",
+        "{difference: test/acc, to: other, at_least: 4.5}",
+        "{ratio: test/acc, to: base, at_least: 0.1}",
+    )
+    t, step = stats.t.ppf(0.975, 2) / 3**0.5, 100 / 360
+    assert coarse.plain()["low"] == pytest.approx(5 - t * step)
+    assert coarse.word is Word.UNRESOLVED and fine.word is Word.REPRODUCED
+    assert fine.plain()["low"] == pytest.approx(4.99)
+    assert ratio.word is Word.REPRODUCED
+
+
+def test_what_agrees_in_all_digits_and_is_no_share_decides(lab: Any, claimed: Any) -> None:
     train(lab, base=[50.0, 60.0], ctd=[50.5, 60.5])
-    claims = ("{value: train/clean/acc, near: 90, within: 1}", "{value: test/acc, at_least: 90}")
-    alike, other = found = claimed(*claims)
-    assert "train/clean/acc: 90.00 % for every seed, n=2" in alike.detail
-    assert "interval" not in alike.detail and "95 % interval" in other.detail
-    assert "the same for every seed is taken to be" in remark(found)
-    assert "the same for every seed" not in remark([other])
+    loss, flops = found = claimed(
+        "{value: train/loss, at_most: 100}", "{ratio: parameters, to: base, at_least: 1}"
+    )
+    assert (loss.word, flops.word) == (Word.REPRODUCED, Word.REPRODUCED)
+    assert "for every seed, n=2" in loss.detail and "interval" not in loss.detail
+    assert "decided by the plan" in flops.detail
+    assert "the same for every seed in all digits" in remark(found)
+    assert "half an example" not in remark(found)

@@ -42,8 +42,8 @@ executed training FLOPs; SUSPECT: above the bound by more than one sd and 2 % of
 - Training FLOPs: executed, forward and backward, 2 per multiply-accumulate
 - Claims: judged by the 95 % interval of Student's t for the mean of what is paired by seed (sd: \
 n - 1 in its denominator): REPRODUCED within the claimed bound, REFUTED outside, else UNRESOLVED; \
-a reference is a published value, not judged; what is the same for every seed is taken to be that \
-for all others, which a test set of few examples may feign
+a reference is a published value, not judged; what is the same for every seed in \
+all digits is taken to be so for others
 - mixed seeds: 0, 1, 2 (base); 0, 2 (half)
 - mixed epochs: 1.455 (base); 0.7273 (half)"""
 

@@ -227,3 +227,36 @@ def test_what_n_seeds_can_show_is_what_the_noncentral_t_says(n: int) -> None:
         draws = np.random.default_rng(0).normal(shift, 1, size=(200_000, n))
         t = draws.mean(1) / (draws.std(1, ddof=1) / n**0.5)
         assert (t > quantile).mean() == pytest.approx(0.8, abs=0.005)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+@pytest.mark.parametrize("sd", [0.05, 0.3, 0.7, 1.0, 3.0])
+def test_intervals_of_what_moves_in_steps_cover_as_often_as_they_say(n: int, sd: float) -> None:
+    """Of values rounded to whole steps; taken as they are they cover less and less often."""
+    rng = np.random.default_rng(5)
+    floored, bare = [], []
+    for _ in range(1500):
+        truth = rng.uniform(-0.5, 0.5)
+        values = np.round(truth + sd * rng.standard_normal(n)).tolist()
+        for hits, step in ((floored, 1.0), (bare, 0.0)):
+            low, high = estimate(values, step).interval()
+            hits.append(low <= truth <= high)
+    assert sum(floored) >= stats.binom.ppf(0.001, 1500, 0.95)
+    if sd <= 0.3:
+        assert np.mean(bare) < 0.75
+
+
+def test_a_spread_above_half_a_step_is_what_it_is() -> None:
+    values = [1.0, 2.0, 4.0]
+    assert estimate(values, 0.5).interval() == estimate(values).interval()
+    assert not estimate(values, 0.5).is_coarse and estimate(values, 9.0).is_coarse
+    assert estimate(values, 9.0).samples[0].sd == pytest.approx(np.std(values, ddof=1))
+
+
+def test_of_unpaired_samples_each_has_its_own_step() -> None:
+    found = unpaired([1.0, 1.0], [0.0, 0.0, 0.0], (0.4, 0.1))
+    assert found.is_alike and found.is_coarse
+    error, freedom = found.spread()
+    one, two = 0.2**2 / 2, 0.05**2 / 3
+    assert error == pytest.approx((one + two) ** 0.5)
+    assert freedom == pytest.approx((one + two) ** 2 / (one**2 / 1 + two**2 / 2))
