@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def _sweep_names(incomplete: str) -> list[str]:
     from labctl.project import Project
-    from labctl.sweeps.sweep import sweeps
+    from labctl.sweeps.catalogue import sweeps
 
     return [name for name in sweeps(Project.at()) if name.startswith(incomplete)]
 

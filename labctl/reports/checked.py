@@ -15,7 +15,8 @@ from labctl.recipe.catalogue import RecipeFile
 from labctl.recipe.layers import NOTHING
 from labctl.recipe.source import Node, read
 from labctl.registry.registry import Registry
-from labctl.sweeps.sweep import Sweep, is_sweep, load_sweep, sweep_named, sweeps
+from labctl.sweeps.catalogue import is_sweep, load_sweep, sweep_named, sweeps
+from labctl.sweeps.sweep import Sweep
 
 from .bundle import published
 from .evidence import Evidence, of_row

@@ -14,8 +14,9 @@ from labctl.recipe.predicate import Predicate
 from labctl.recipe.source import Mark, parse_value
 from labctl.sweeps.bisection import Trial
 from labctl.sweeps.boundary import Boundary, boundary
+from labctl.sweeps.catalogue import sweep_named
 from labctl.sweeps.field import value_of
-from labctl.sweeps.sweep import Sweep, sweep_named
+from labctl.sweeps.sweep import Sweep
 from labctl.sweeps.values import written
 
 from .result import Result

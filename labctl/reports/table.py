@@ -18,7 +18,7 @@ from labctl.recipe.claim import better
 from labctl.recipe.layers import NOTHING
 from labctl.recipe.source import Node, read
 from labctl.registry.config import Config
-from labctl.sweeps.sweep import is_sweep, sweeps
+from labctl.sweeps.catalogue import is_sweep, sweeps
 
 _EXAMPLE = "for example `columns: [{kind: metric, metric: test/acc}, {kind: speedup}]`"
 _PICKED = re.compile(r"at\((max|min) (\S+)\)")

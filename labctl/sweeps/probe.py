@@ -13,10 +13,12 @@ from labctl.project import Project
 from labctl.registry.registry import Registry
 from labctl.store.status import Status
 
+from .arguments import refuse_replaced
 from .bisection import Trial, next_trials
 from .boundary import Boundary
+from .config import BoundaryBlock, faults_of
 from .jobs import Cell, cells
-from .sweep import BoundaryBlock, Sweep, faults_of, refuse_replaced
+from .sweep import Sweep
 from .values import parse_values, written
 
 RANGE = "--values LOW:HIGH, or `boundary: {low: 1e-4, high: 1}` in the sweep's file"

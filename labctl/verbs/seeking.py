@@ -19,13 +19,13 @@ from labctl.reports.result import result_of
 from labctl.reports.rows import Rows
 from labctl.reports.sweeps import Swept, rows_of, trials_of, untried
 from labctl.store.status import Status
+from labctl.sweeps.arguments import refuse_replaced
 from labctl.sweeps.bisection import Trial
 from labctl.sweeps.boundary import Boundary
 from labctl.sweeps.boundary import boundary as boundary_of
 from labctl.sweeps.findings import Best, Findings
 from labctl.sweeps.jobs import Cell
 from labctl.sweeps.probe import Probe, with_range
-from labctl.sweeps.sweep import refuse_replaced
 from labctl.sweeps.trials import Search
 
 from .carrying import How, carry_out, require_data

@@ -14,8 +14,10 @@ from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
 from labctl.registry.registry import Registry
 from labctl.store.status import Status
+from labctl.sweeps.arguments import parse_seeds, with_values
+from labctl.sweeps.catalogue import load_sweep, sweep_of_field
 from labctl.sweeps.jobs import Cell, cells, due
-from labctl.sweeps.sweep import Sweep, load_sweep, parse_seeds, sweep_of_field, with_values
+from labctl.sweeps.sweep import Sweep
 
 from .carrying import How, carry_out, carry_out_anew, require_data
 from .growing import grown, joined

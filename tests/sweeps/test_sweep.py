@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from labctl.errors import RecipeError, UsageError
+from labctl.sweeps.arguments import parse_seeds, with_values
+from labctl.sweeps.catalogue import load_sweep, sweep_named, sweep_of_field
 from labctl.sweeps.field import field_of
 from labctl.sweeps.jobs import cells
 from labctl.sweeps.probe import Probe, with_range
-from labctl.sweeps.sweep import load_sweep, parse_seeds, sweep_named, sweep_of_field, with_values
 from labctl.sweeps.values import written
 
 HEAT = """\
