@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 # Before numpy or torch is imported: the results of some tests are compared bit for bit, and the
@@ -57,6 +59,14 @@ def _no_ambient_project(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the project or the runs of the person who starts it."""
     monkeypatch.delenv("LABCTL_PROJECT", raising=False)
     monkeypatch.delenv("LABCTL_RUNS", raising=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _installed_once() -> Iterator[None]:
+    """What is installed does not change while tests run, and every registry reads it anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metadata, "entry_points", cache(metadata.entry_points))
+        yield
 
 
 @pytest.fixture

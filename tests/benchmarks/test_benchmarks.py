@@ -91,6 +91,7 @@ def test_all_loops_are_compared_by_turns(tmp_path: Path) -> None:
     assert again.returncode == 0 and again.stdout and done.stdout.endswith(again.stdout)
 
 
+@pytest.mark.slow
 def test_a_comparison_that_is_none_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{}")
     done = ran("compare.py", tmp_path, "--show", "other.json")

@@ -14,6 +14,7 @@ from labctl.testing.bench import Bench
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 class TestCtdVit(PluginSuite):
     plugin = "ctd_vit"
     recipe = str(Path(__file__).with_name("ctd_digits.yaml"))

@@ -76,6 +76,7 @@ def test_saliency_maps_hold_what_the_model_chose(
     assert 0 <= numbers["position_bias"] <= 1
 
 
+@pytest.mark.slow
 def test_position_bias_tells_a_fixed_choice_from_a_random_one(
     ctd_card: Callable[[str], Any], context: Callable[..., MeasureContext]
 ) -> None:

@@ -132,6 +132,7 @@ def test_the_numbers_are_those_of_the_arrays(
     assert values["unsettled"] == 0
 
 
+@pytest.mark.slow
 def test_compaction_changes_nothing_but_the_work(values: dict[str, float]) -> None:
     assert values["compaction_error"] < 1e-6 and values["compaction_moved"] == 0
     assert values["compacted_share"] <= 1

@@ -188,6 +188,7 @@ def test_forward_relaxes_alike_with_and_without_gradients(
     torch.testing.assert_close(model(images.inputs), still, rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_weights_stay_within_their_norm(looped_model: Make, aep: Make, images: Batch) -> None:
     model = looped_model(max_norm=0.5)
     learner = aep(model, lr=0.5)

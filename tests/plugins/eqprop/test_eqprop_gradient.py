@@ -95,6 +95,7 @@ def test_centered_is_the_gradient(values: dict[str, float]) -> None:
         assert 0 < values[f"{phase}/spectral_radius"] <= values[f"{phase}/spectral_radius_max"] < 1
 
 
+@pytest.mark.slow
 def test_errors_fall_with_beta_as_theory_has_it(values: dict[str, float]) -> None:
     for phase in ("init", "trained"):
         assert 1.9 < values[f"{phase}/centered/order"] < 2.1
@@ -110,6 +111,7 @@ def test_order_leaves_out_rounding_and_large_beta(eqprop: Modules) -> None:
     assert order({0.01: 1e-4, 2.0: 1e-2}) is None
 
 
+@pytest.mark.slow
 def test_files_hold_every_parameter(context: MeasureContext, values: dict[str, float]) -> None:
     folder = context.folder
     assert (folder / "gradient_equivalence.png").read_bytes().startswith(b"\x89PNG")
@@ -122,6 +124,7 @@ def test_files_hold_every_parameter(context: MeasureContext, values: dict[str, f
     assert record["init"]["failed"]["centered"] == {"0.001": 0, "0.02": 0, "0.1": 0}
 
 
+@pytest.mark.slow
 def test_the_run_is_left_as_it_is(context: MeasureContext, values: dict[str, float]) -> None:
     """A copy is measured: weights stay single, the relaxation stays the recipe's."""
     model: Any = context.model

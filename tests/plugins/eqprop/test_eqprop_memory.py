@@ -71,6 +71,7 @@ def test_memory_of_equilibrium_propagation_is_flat_in_the_steps(measure: Make) -
         assert many.saved <= 1.01 * few.saved, method
 
 
+@pytest.mark.slow
 def test_memory_of_bptt_is_linear_in_the_steps(measure: Make) -> None:
     saved = {steps: measure("bptt", steps).saved for steps in (10, 20, 40)}
     assert (saved[40] - saved[20]) == pytest.approx(2 * (saved[20] - saved[10]), rel=1e-6)
