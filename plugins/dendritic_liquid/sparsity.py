@@ -96,10 +96,12 @@ def cls_share(queries: Tensor, keys: Tensor, weights: Tensor | None = None) -> T
 
 
 def _exponentials(logits: Tensor, counts: Tensor) -> Tensor:
-    """e_ij = exp(min(l_ij - max, 0)), of the shape of `logits`, max over keys that count.
+    """e_ij = exp(l_ij - max), of the shape of `logits`, max over keys that count; 1 at most for
+    those that do not.
 
-    `clamp` would bend the way back: from torch 2.14 on it has no gradient at its bound, and there
-    is the key that each query attends to most.
+    The strongest key that counts stands at the bound, to a rounding: a product fused with the
+    difference may lie above it. Were it bounded, it would lose its gradient there.
     """
     top = logits.detach().masked_fill(counts == 0, -torch.inf).amax(-1, keepdim=True)
-    return torch.where(logits > top, 0.0, logits - top).exp()
+    below = logits - top
+    return torch.where(counts == 0, below.clamp(max=0), below).exp()
