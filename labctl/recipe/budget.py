@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from labctl.registry.config import Config
 
-from .times import Time
+from .times import Time, lacks_unit
 
 ROUNDS = 20
 """Lengths that are tried, at most, before the best of them is taken."""
@@ -27,6 +27,12 @@ class Match(Config):
         return f"the {self.match} of {self.of}"
 
 
+def _with_unit(budget: Any) -> Any:
+    if lacks_unit(budget):
+        raise ValueError(f"{budget} needs a unit: {budget}ep or {budget}step")
+    return budget
+
+
 def _absolute(budget: Time) -> Time:
     if budget.unit not in ("ep", "step", "tok") or budget.value <= 0:
         raise ValueError(f"a budget is a positive number of ep, step or tok, not {budget}")
@@ -39,7 +45,8 @@ def _kind(value: Any) -> str:
 
 
 Budget = Annotated[
-    Annotated[Time, AfterValidator(_absolute), Tag("<length>")] | Annotated[Match, Tag("<match>")],
+    Annotated[Time, BeforeValidator(_with_unit), AfterValidator(_absolute), Tag("<length>")]
+    | Annotated[Match, Tag("<match>")],
     Discriminator(_kind),
 ]
 

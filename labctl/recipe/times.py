@@ -41,7 +41,7 @@ class Time:
         if isinstance(text, bool) or not isinstance(text, str | int | float):
             raise ValueError(GRAMMAR)
         text = str(text).strip()
-        if _BARE.fullmatch(text):
+        if lacks_unit(text):
             raise ValueError(f"{text} needs a unit: {text}ep, {text}step or {text}%")
         if found := _AMOUNT.fullmatch(text):
             value = float(found["value"].replace("_", "")) * _SCALE[found["scale"]]
@@ -89,6 +89,12 @@ Length = Annotated[Time, AfterValidator(_no_moment)]
 """A time that is no mark."""
 Interval = Annotated[Length, AfterValidator(_some)]
 """A length that is not zero."""
+
+
+def lacks_unit(given: object) -> bool:
+    """Whether a number stands where a time is meant."""
+    is_number = isinstance(given, str | int | float) and not isinstance(given, bool)
+    return is_number and _BARE.fullmatch(str(given).strip()) is not None
 
 
 def is_mark_name(text: str) -> bool:

@@ -34,6 +34,11 @@ ELSEWHERE = {
     "augment": "augmentation stands in `data`: `data: {augment: {flip: true}}`",
 }
 """Fields as other tools have them: what they are here."""
+SYNONYMS = {
+    "gpu": "cuda", "fp16": "bf16", "half": "bf16", "float16": "bf16", "bfloat16": "bf16",
+    "float32": "fp32", "float64": "fp64", "double": "fp64",
+}  # fmt: skip
+"""Values as other tools have them, and what comes nearest here."""
 _FOR_NUMBERS = {"int_type", "float_type", "int_parsing"}
 _SEVERAL = re.compile(r"^\w+ should have (at least|at most) (\d+) items? .*")
 _LONGEST = 60
@@ -84,7 +89,8 @@ def hint_for(found: Sequence[ErrorDetails], is_optional: bool) -> str:
         return "leave it out for its default" if is_optional else ""
     for details in found:
         if details["type"] == "literal_error":
-            return did_you_mean(str(given), re.findall(r"'([^']*)'", _choices(details)))
+            meant = SYNONYMS.get(str(given), str(given))
+            return did_you_mean(meant, re.findall(r"'([^']*)'", _choices(details)))
     if "string_type" in kinds and isinstance(given, int | float) and not isinstance(given, bool):
         return f"quote it: '{given}'"
     if kinds & _FOR_NUMBERS and isinstance(given, str) and not isinstance(number(given), str):

@@ -259,7 +259,7 @@ name: words
 
 budget: 10ep
 budget: 10
-5:1: budget: 10 needs a unit: 10ep, 10step or 10%
+5:1: budget: 10 needs a unit: 10ep or 10step
 How long to train
 
 budget: 10ep
@@ -353,6 +353,26 @@ evaluate: {tail: 5tok}
 seeds: [0, 1]
 runtime: {log_every: 5tok}
 9:11: runtime.log_every: 5tok: this data is not counted in tokens
+
+seeds: [0, 1]
+runtime: {device: gpu}
+9:11: runtime.device should be 'auto', 'cpu', 'cuda' or 'mps', not 'gpu'
+did you mean 'cuda'?
+
+seeds: [0, 1]
+numerics: {precision: float16}
+9:12: numerics.precision should be 'fp32', 'tf32', 'bf16' or 'fp64', not 'float16'
+did you mean 'bf16'?
+
+seeds: [0, 1]
+epochs: 10
+9:1: unknown field 'epochs'
+how long to train is `budget: 50ep`
+
+optimizer: {kind: adamw}
+optimizer: {kind: adamw, lr: 1e-3}
+6:26: unknown field 'optimizer.lr'
+the learning rate is a schedule: `schedules: {lr: 1e-3}`
 
 seeds: [0, 1]
 loss: {}
@@ -821,7 +841,7 @@ def test_all_problems_of_a_recipe_come_at_once_in_its_order(toys: Any) -> None:
         "3:28: unknown field 'model.hads'",
         "4:1: unknown field 'batchsize'",
         "5:1: batch_size should be a whole number, not 'x'",
-        "6:1: budget: 10 needs a unit: 10ep, 10step or 10%",
+        "6:1: budget: 10 needs a unit: 10ep or 10step",
         "7:26: unknown field 'optimizer.beta'",
         "9:3: schedules.lr.peak is missing",
         "9:22: unknown field 'schedules.lr.pek'",
