@@ -10,7 +10,7 @@ from typing import Any
 
 from labctl.errors import RunError
 from labctl.plans.derive import plans
-from labctl.plans.plan import Plan, differences, settings_of
+from labctl.plans.plan import Plan, differences, leaves, settings_of
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
 from labctl.registry.registry import Registry
@@ -138,7 +138,25 @@ class Row:
         if len(counts) > 1:
             amounts = ", ".join(f"{count:.6g}" for count in sorted(counts))
             yield f"seeds executed different numbers of FLOPs: {amounts}"
+        yield from self._measured_otherwise()
         yield from self._published_notes()
+
+    def _measured_otherwise(self) -> Iterator[str]:
+        """Measurements that were taken with other settings than the recipe has."""
+        asked = {
+            name: leaves(chosen.config.model_dump(mode="json", by_alias=True))
+            for name, chosen in self.recipe.measures.items()
+        }
+        found: dict[str, list[int]] = {}
+        for seed, result in sorted(self.results.items()):
+            for part in result.plan.get("measures", ()):
+                now, then = asked.get(part["name"], {}), leaves(part["config"])
+                for name in sorted(now.keys() & then.keys()):
+                    if then[name] != now[name]:
+                        text = f"{part['name']}.{name}={then[name]}, not {now[name]}"
+                        found.setdefault(text, []).append(seed)
+        for text, seeds in found.items():
+            yield f"measured with {text} as in the recipe: {listed_seeds(seeds)}"
 
     def _published_notes(self) -> Iterator[str]:
         for name in sorted(set(self.bundles.values())):

@@ -95,6 +95,18 @@ def test_settings_of_measurements_are_compared(two: Any) -> None:
     assert "mixed settings of maps: images=8 (base); images=16 (base)" in mixtures(two)
 
 
+def test_a_measurement_with_other_settings_than_the_recipe_has_is_noted(two: Any) -> None:
+    """`labctl measure RUN robustness.images=20` takes the place of what the recipe asks for."""
+    two.recipe("base", "measure: {robustness: {images: 50}}", seeds="[0, 1]")
+    run = two.run("base", 0)
+    (part,) = run.plan.measures
+    other = part.model_copy(update={"config": {**part.config, "images": 20}})
+    run.create(run.plan.model_copy(update={"measures": (other,)}), {})
+    two.run("base", 1)
+    notes = [note for note in two.report().rows[0].cells[0].notes if "robustness" in note]
+    assert notes == ["measured with robustness.images=20, not 50 as in the recipe: seed 0"]
+
+
 def test_seeds_of_a_row_that_executed_other_flops_are_noted(two: Any) -> None:
     two.recipe("base", seeds="[0, 1]")
     two.run("base", 0, flops=1e9)
