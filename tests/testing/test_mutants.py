@@ -175,7 +175,7 @@ DATA_SIDE = [
         "a version that changes by itself",
         data.spec,
         "differs when asked again",
-        {"__init__.py": ('"margins", "1",', '"margins", repr(object()),')},
+        {"__init__.py": ('"margins", "1",', '"margins", __import__("uuid").uuid4().hex,')},
     ),
     Mutant(
         "one window too many",
