@@ -64,8 +64,10 @@ def _no_ambient_project(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _installed_once() -> Iterator[None]:
     """What is installed does not change while tests run, and every registry reads it anew."""
+    read = metadata.Distribution.metadata.fget
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metadata, "entry_points", cache(metadata.entry_points))
+        patch.setattr(metadata.Distribution, "metadata", property(cache(read)))
         yield
 
 

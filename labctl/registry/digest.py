@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,7 @@ def code_digest(folder: Path) -> str:
     """12 hex digits over every `.py` file below `folder` but tests, or over the one file it is."""
     total = hashlib.sha256()
     for name, path in _files(folder):
-        tree = ast.parse(path.read_bytes(), filename=str(path))
-        total.update(f"{name}\n{' '.join(_canonical(tree, []))}\n".encode())
+        total.update(f"{name}\n{_text_of(path.read_bytes(), str(path))}\n".encode())
     return total.hexdigest()[:12]
 
 
@@ -54,6 +54,11 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
         if not is_test(path) and not any(part.startswith(".") for part in relative.parts):
             found.append((relative.as_posix(), path))
     return sorted(found)
+
+
+@lru_cache(maxsize=256)
+def _text_of(code: bytes, path: str) -> str:
+    return " ".join(_canonical(ast.parse(code, filename=path), []))
 
 
 def _canonical(node: Any, parts: list[str]) -> list[str]:
