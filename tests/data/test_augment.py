@@ -236,6 +236,7 @@ def boxes_of_torchvision(count: int, size: tuple[int, int], erase: Erase) -> Ten
     return boxes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "erase"),
     [

@@ -76,6 +76,7 @@ def test_magnitudes_are_torchvisions(policy: str, size: tuple[int, int]) -> None
         assert ours == expected, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_autoaugment_equals_torchvisions_told_to_draw_the_same(
     shape: tuple[int, int, int], photos: Photos

@@ -93,6 +93,7 @@ def test_position_bias_tells_a_fixed_choice_from_a_random_one(
     assert card.run(config, fixed)["position_bias"] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_attention_maps_are_those_of_every_block(
     ctd: Modules, ctd_card: Callable[[str], Any], context: Callable[..., MeasureContext]
 ) -> None:

@@ -58,6 +58,7 @@ def inputs_of(context: MeasureContext, count: int) -> torch.Tensor:
     return context.splits["test"].at(torch.arange(count)).inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execution", ["topk", "mask"])
 def test_flow_counts_the_patches_that_blocks_attend_to(
     dl_card: Any, context: Callable[..., MeasureContext], execution: str
@@ -122,6 +123,7 @@ def test_gates_are_of_the_tokens_that_are_left(
     assert found[0] == pytest.approx(found[1], rel=1e-5) and share < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execution", ["topk", "mask"])
 def test_maps_hold_importance_and_attention(
     dl_card: Any, context: Callable[..., MeasureContext], execution: str

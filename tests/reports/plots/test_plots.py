@@ -88,6 +88,7 @@ def test_learning_curves_name_their_rows_and_their_band(named: Sequence[tuple[st
     assert learning_curves(named, "test/f1", "main-curves") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", [r"$\foo$ & 100 %", r"$\alpha$ x_1"])
 def test_labels_are_drawn_as_they_are_written(named: Sequence[tuple[str, Row]], label: str) -> None:
     """A dollar begins no formula, in which one of these would be an error."""
