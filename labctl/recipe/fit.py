@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from labctl.errors import LabctlError, PluginError, Problem, UsageError, did_you_mean
 from labctl.project import Project
-from labctl.registry.card import Dataset, DataSpec, Knob, MeasurementCard, Places
+from labctl.registry.card import Dataset, DataSpec, Knob, Places
 from labctl.registry.registry import Registry
 
 from . import catalogue
 from .augment import Augment
 from .check import Check
-from .derived import DERIVED
 from .document import Document, ScheduleBlock
 from .looks import is_evaluated, most_looks
+from .metrics import is_validated, never_found, unknown_metric, without_val
 from .predicate import Comparison
 from .reach import reach_of
 from .schedule import Schedule
@@ -186,7 +186,7 @@ def check_stop(
     knobs: dict[str, Knob] | None,
 ) -> None:
     """Whether the rules that stop a run can be met: within the budget, by what is journalled."""
-    has_val = _has_val(document, spec)
+    has_val = is_validated(document, spec)
     heard = sorted({"knob", "train", "val", *({"test"} & spec.sizes.keys())})
     for name, rule in document.stop.items():
         steps: Steps = ("stop", name)
@@ -217,15 +217,11 @@ def check_stop(
             check.report(steps, message, "set data.val, or look at test/")
 
 
-def _has_val(document: Document, spec: DataSpec) -> bool:
-    return document.data.val > 0 or "val" in spec.sizes
-
-
 def _unheard(document: Document, knobs: dict[str, Knob] | None, metric: str) -> Problem | None:
     """Why no run of the recipe journals a metric of a knob or of an evaluation; what else a step
     finds is the learner's affair."""
     if is_evaluated(metric):
-        return _never_found(document, metric)
+        return never_found(document, metric)
     prefix = "knob/"
     if knobs is None or not metric.startswith(prefix):
         return None
@@ -358,8 +354,8 @@ def check_seeds(
     rule = document.growing
     if rule is None or spec is None:
         return
-    fault = _unknown_metric(registry, document, spec, rule.metric)
-    if fault := fault or _without_val(document, spec, rule.metric):
+    fault = unknown_metric(registry, document, spec, rule.metric)
+    if fault := fault or without_val(document, spec, rule.metric):
         check.report(("seeds", "until"), f"seeds.until: {fault.message}", fault.hint)
 
 
@@ -395,54 +391,10 @@ def check_claims(
                 check.report(where, message, f"name another recipe, or leave it out: {name}: null")
         for place, metric in claim.metrics.items() if spec else ():
             assert spec is not None, "without one there is nothing to look at"
-            fault = _unknown_metric(registry, document, spec, metric)
+            fault = unknown_metric(registry, document, spec, metric)
             if fault is None and is_as_written:
-                fault = _without_val(document, spec, metric)
+                fault = without_val(document, spec, metric)
             if fault:
                 where = (*steps, *place)
                 message = f"{'.'.join(map(str, where))}: {fault.message}"
                 check.report(where, message, fault.hint)
-
-
-def _unknown_metric(
-    registry: Registry, document: Document, spec: DataSpec, metric: str
-) -> Problem | None:
-    """Why no run of the recipe can have the metric; what stands after the first part of its name
-    is known when a run has been made."""
-    first, slash, _ = metric.partition("/")
-    if not slash:
-        if metric in DERIVED:
-            return None
-        hint = f"{did_you_mean(metric, DERIVED)}; a metric has the name of its split: test/acc"
-        return Problem(f"no quantity {metric!r}", hint=hint)
-    splits = sorted({*spec.sizes, "train", "val"})
-    if is_evaluated(metric):
-        return _never_found(document, metric)
-    if first in splits or first in document.measure:
-        return None
-    try:
-        registry.find(MeasurementCard, first, near=(document.model.architecture,))
-    except PluginError:
-        known = [*splits, *document.measure]
-        message = f"no metric {metric!r}: {first} is neither a split nor a measurement"
-        return Problem(message, hint=did_you_mean(first, known))
-    return None
-
-
-def _without_val(document: Document, spec: DataSpec, metric: str) -> Problem | None:
-    """Why no run of the recipe has the metric: it is of a validation part that is not carved."""
-    if not metric.startswith("val/") or _has_val(document, spec):
-        return None
-    return Problem(f"no {metric}: no validation part is carved", hint="set data.val")
-
-
-def _never_found(document: Document, metric: str) -> Problem | None:
-    """Why no evaluation finds the metric, which has the name of one: each finds the same."""
-    found = ["acc", "loss", *(f"loss_{term}" for term in document.loss if len(document.loss) > 1)]
-    prefixes = ("train/clean/", "test/as_trained/", "val/as_trained/", "test/", "val/")
-    prefix = next(prefix for prefix in prefixes if metric.startswith(prefix))
-    name = metric.removeprefix(prefix)
-    if name in found:
-        return None
-    message = f"no metric {metric!r}: an evaluation finds {', '.join(found)}"
-    return Problem(message, hint=did_you_mean(metric, [prefix + name for name in found]))

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from labctl.errors import UsageError
 from labctl.plans.key import digest_of
+from labctl.recipe.metrics import is_validated
 from labctl.recipe.recipe import Recipe
 from labctl.registry.config import Config
 
@@ -79,7 +80,7 @@ class SearchConfig(Config):
                 validation part that it does not carve.
         """
         metrics = {*(one.metric for one in self.objectives), self.curve[0]}
-        has_val = recipe.document.data.val > 0 or "val" in recipe.spec.sizes
+        has_val = is_validated(recipe.document, recipe.spec)
         wanting = sorted(metric for metric in metrics if metric.startswith("val/"))
         if wanting and not has_val:
             raise UsageError(
