@@ -38,7 +38,7 @@ seeds with a result, of those the recipe names
 - Train-test gap (points): accuracy on clean training examples minus test accuracy, in points
 - Training time: steps times mean step time, without compilation and evaluation
 - Speed-up: training time of base over that of the row, paired by seed; bound: the ratio of their \
-executed training FLOPs; SUSPECT: above the bound by more than one sd and 2 % of it
+executed training FLOPs; SUSPECT: above the bound by more than one sd and 1 % of it
 - Training FLOPs: executed, forward and backward, 2 per multiply-accumulate
 - Claims: judged by the 95 % interval of Student's t for the mean of what is paired by seed (sd: \
 n - 1 in its denominator): REPRODUCED within the claimed bound, REFUTED outside, else UNRESOLVED; \
