@@ -280,7 +280,8 @@ AnyClaim = (
     | MonotoneClaim
     | BandsClaim
 )
-_KINDS = ("reference", "difference", "ratio", "value", "ordering", "monotone", "bands")
+KINDS = ("reference", "difference", "ratio", "value", "ordering", "monotone", "bands")
+"""Fields that say of a claim which kind it is."""
 """Fields by which a claim says what it is; the first of these that it has."""
 
 
@@ -288,7 +289,7 @@ _KINDS = ("reference", "difference", "ratio", "value", "ordering", "monotone", "
 def _kind_of(claim: Any) -> str | None:
     if not isinstance(claim, dict):
         return f"<{type(claim).__name__.removesuffix('Claim').lower()}>"
-    kind = next((kind for kind in _KINDS if kind in claim), None)
+    kind = next((kind for kind in KINDS if kind in claim), None)
     if kind == "difference" and "within" in claim:
         kind = "equivalence"
     if kind == "value" and ("near" in claim or "within" in claim):
@@ -309,6 +310,6 @@ Claim = Annotated[
     Discriminator(
         _kind_of,
         custom_error_type="claim_kind",
-        custom_error_message=f"a claim has one of the fields {', '.join(_KINDS)}",
+        custom_error_message=f"a claim has one of the fields {', '.join(KINDS)}",
     ),
 ]

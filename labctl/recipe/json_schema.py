@@ -21,6 +21,7 @@ from labctl.registry.card import (
 from labctl.registry.helptext import help_texts
 from labctl.registry.registry import Registry
 
+from .claim import KINDS
 from .document import (
     Block,
     DataBlock,
@@ -78,7 +79,7 @@ def recipe_schema(registry: Registry) -> Schema:
     value = {"type": ["number", "string"], "description": "a constant"}
     properties["schedules"] = _entries({"anyOf": [schedules, value, _NULL]})
     properties["marks"] = _nullable(properties["marks"])
-    properties["claims"] = _nullable(properties["claims"])
+    properties["claims"] = _nullable(_with_inherited(properties["claims"], defs))
     properties["stop"] = _nullable(properties["stop"])
     properties["loss"] = _named(registry, LossTerm, None, defs)
     properties["measure"] = _named(registry, MeasurementCard, MeasureBlock, defs)
@@ -153,6 +154,22 @@ def _named(registry: Registry, kind: type[Card], block: type[Block] | None, defs
             "additionalProperties": False,
         }
     return {"type": "object", "properties": entries, "additionalProperties": False}
+
+
+def _with_inherited(claims: Schema, defs: Schema) -> Schema:
+    """Claims, and one member more for a claim that leaves its kind to what the recipe extends."""
+    kinds = claims["additionalProperties"]["oneOf"]
+    models = [defs[kind["$ref"].removeprefix("#/$defs/")] for kind in kinds]
+    fields: Schema = {
+        name: field for model in models for name, field in model["properties"].items()
+    }
+    inherited = {
+        "type": "object",
+        "title": "claim as inherited",
+        "properties": {name: field for name, field in fields.items() if name not in KINDS},
+        "additionalProperties": False,
+    }
+    return {**claims, "additionalProperties": {"anyOf": [*kinds, inherited]}}
 
 
 def _entries(entry: Schema) -> Schema:

@@ -99,6 +99,13 @@ def test_what_extends_another_may_leave_out_the_rest(validator: Any) -> None:
     validator.validate({"extends": "a", "schedules": {"lr": {"peak": 3}}, "presets": {"a": None}})
 
 
+def test_a_claim_may_change_a_part_of_the_inherited_one(validator: Any) -> None:
+    for part in ({"known": None}, {"at_most": 3, "source": "b"}, {"to": "c", "within": 1.0}):
+        validator.validate({"extends": "a", "claims": {"b": part}})
+    for part in ({"knwon": None}, {"at_most": "3"}, {"known": "false"}, {"difference": "test/acc"}):
+        assert not validator.is_valid({"extends": "a", "claims": {"b": part}})
+
+
 def changed(path: str, value: Any) -> Any:
     """The rich recipe with another value at `a.b.c`; `...` takes it away."""
     tree: Any = rich()
