@@ -281,7 +281,6 @@ AnyClaim = (
     | BandsClaim
 )
 KINDS = ("reference", "difference", "ratio", "value", "ordering", "monotone", "bands")
-"""Fields that say of a claim which kind it is."""
 """Fields by which a claim says what it is; the first of these that it has."""
 
 
