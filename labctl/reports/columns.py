@@ -343,8 +343,8 @@ def _lacking(other: Row) -> str:
 
 def _figure(found: Summary, expected: int, digits: int, unit: str = "") -> str:
     """`94.01 +- 0.12 (n=3 of 5)`; without the spread for one value."""
-    spread = "" if found.sd is None else f" {PLUS_MINUS} {found.sd:.{digits}f}"
-    return f"{found.mean:.{digits}f}{spread}{unit} {_count(found.n, expected)}"
+    spread = "" if found.sd is None else f" {PLUS_MINUS} {found.sd:,.{digits}f}"
+    return f"{found.mean:,.{digits}f}{spread}{unit} {_count(found.n, expected)}"
 
 
 def _count(found: int, expected: int) -> str:

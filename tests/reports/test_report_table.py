@@ -188,6 +188,18 @@ def test_the_best_of_a_validation_metric(lab: Any) -> None:
     assert not any("test set" in remark for remark in grid.remarks)
 
 
+def test_large_figures_have_their_thousands_parted_for_readers_alone(lab: Any) -> None:
+    lab.recipe("base", seeds="[0, 1]")
+    for seed, rate in enumerate((279_000, 281_500)):
+        steps = lab.plan("base", seed).work.steps
+        lab.run("base", seed, evaluations={steps: {"test/rate": rate}})
+    column = "{kind: metric, metric: test/rate, label: rate, digits: 0}"
+    lab.table(f"rows: [{{recipe: base}}]\ncolumns: [{column}]\n")
+    cell = lab.cell(lab.report(), 0, "rate")
+    assert cell.text == "280,250 \N{PLUS-MINUS SIGN} 1,768 (n=2)"
+    assert cell.numbers["mean"] == pytest.approx(280_250)
+
+
 def test_best_needs_a_metric_whose_better_values_are_known(lab: Any) -> None:
     column = "{kind: metric, metric: val/entropy, summary: best}"
     (problem,) = problems(lab, f"rows: [{{recipe: a}}]\ncolumns: [{column}]\n")
