@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from labctl.data.batches import Batches
     from labctl.data.examples import Batch, Examples, Images, Windows
     from labctl.measure.flops import count
+    from labctl.measure.formula import register_formula
     from labctl.measure.measurement import MeasureContext
     from labctl.train.learner import (
         Backprop,
@@ -63,6 +64,7 @@ _LAZY = {
     "Output": "labctl.train.learner",
     "count": "labctl.measure.flops",
     "forward": "labctl.train.learner",
+    "register_formula": "labctl.measure.formula",
 }
 
 __all__ = [
@@ -100,6 +102,7 @@ __all__ = [
     "Windows",
     "count",
     "forward",
+    "register_formula",
 ]
 
 
