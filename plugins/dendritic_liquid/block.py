@@ -3,40 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import Attention
 from .config import DendriticLiquidConfig
-from .dendrites import DendriticGating
+from .dendrites import DendriticGating, blended
 from .liquid import LiquidGate
-from .sparsity import masked_attention
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention; queries, keys and values without biases."""
-
-    def __init__(self, width: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.proj = nn.Linear(width, width)
-
-    def heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (B, H, N, d), of what `qkv` made of tokens, (B, N, 3D)."""
-        parted = qkv.unflatten(-1, (3, self.num_heads, -1))
-        queries, keys, values = parted.permute(2, 0, 3, 1, 4).unbind(0)
-        return queries, keys, values
-
-
-def attended(
-    queries: Tensor, keys: Tensor, values: Tensor, weights: Tensor | None = None
-) -> Tensor:
-    """(B, N, D) of heads (B, H, N, d); `weights` (B, N) of keys, None for all alike."""
-    if weights is None:
-        mixed = F.scaled_dot_product_attention(queries, keys, values)
-    else:
-        mixed = masked_attention(queries, keys, values, weights)
-    return mixed.transpose(1, 2).flatten(2)
 
 
 class Block(nn.Module):
@@ -67,9 +39,9 @@ class Block(nn.Module):
         if config.liquid is not None:
             self.liquid = LiquidGate(width, config.liquid, place, config.depth)
 
-    def importance(self, patches: Tensor) -> Tensor | None:
-        """float32 (...) of patches (..., D); None without dendrites."""
-        return None if self.dendrites is None else self.dendrites(patches)
+    def importance(self, tokens: Tensor) -> Tensor | None:
+        """float32 (...) of tokens (..., D); None without dendrites."""
+        return None if self.dendrites is None else self.dendrites(tokens)
 
     def qkv(self, tokens: Tensor) -> Tensor:
         """(..., 3D) of tokens (..., D): their queries, keys and values."""
@@ -81,13 +53,10 @@ class Block(nn.Module):
         (...) of each, 1 for CLS."""
         written: Tensor = tokens + self.dropout(self.attention.proj(mixed))
         written = written + self.dropout(self.mlp(self.norm2(written)))
-        blended = written
-        if importance is not None:
-            share = importance[..., None].to(written.dtype)
-            blended = (1 - share) * tokens + share * written
         if self.liquid is not None:
-            blended = blended + self.liquid(tokens, written)
-        return blended
+            left: Tensor = self.liquid(tokens, written, importance)
+            return left
+        return blended(tokens, written, importance)
 
 
 def _init_linear(module: nn.Module) -> None:

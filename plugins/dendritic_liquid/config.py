@@ -49,6 +49,9 @@ class SparseConfig(Config):
 
     keep: tuple[Share, ...] = (0.85, 0.8, 0.6, 0.5, 0.4, 0.4)
     """Share of the patches kept in each block."""
+    score: Literal["dendrites", "cls"] | None = None
+    """What ranks patches: their own importance, or what CLS attended to in the block before, so
+    that the first block keeps all; null: importance where there are dendrites, else CLS."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
     """Importance above which a token is kept by a mask."""
     least_temperature: float = Field(default=0.5, gt=0)
@@ -97,6 +100,13 @@ class DendriticLiquidConfig(Config):
     sparse: SparseConfig | None = None
     """Attention to important tokens alone; null: to all."""
 
+    @property
+    def ranked_by_cls(self) -> bool:
+        """Whether tokens are left out by what CLS attends to."""
+        if self.sparse is None:
+            return False
+        return self.sparse.score == "cls" or self.dendrites is None
+
     @model_validator(mode="after")
     def _check_shapes(self) -> Self:
         if self.embed_dim % self.num_heads:
@@ -118,6 +128,10 @@ class DendriticLiquidConfig(Config):
                     f"{self.patch_size} needs {halvings} that halve the resolution"
                 )
         if self.sparse is not None:
+            if self.sparse.score == "dendrites" and self.dendrites is None:
+                raise ValueError(
+                    "sparse.score is dendrites, and there are none; dendrites: {}, or score: cls"
+                )
             keep = self.sparse.keep
             if len(keep) != self.depth:
                 raise ValueError(

@@ -27,7 +27,7 @@ def patches_in_blocks(
     patches, sparse = patches_of(config, spec), config.sparse
     if sparse is None or sparse.execution != "topk" or knobs.get("mask") != "hard":
         return [patches] * config.depth
-    first = 0 if config.dendrites is not None else 1  # attention must have been before it can rank
+    first = 1 if config.ranked_by_cls else 0  # attention must have been before it can rank
     chain = []
     for place, share in enumerate(sparse.keep):
         if place >= first:
@@ -65,8 +65,8 @@ def forward_macs(
 ) -> int:
     """Of one image: patches, blocks, what chooses tokens, the gate, the head.
 
-    A block of N tokens costs 4 N D^2 + 2 N^2 D + 2 N D W with an MLP W wide; dendrites of n patches
-    that come in cost n D b h; a gate N (2 D c + 3 c D); where CLS ranks, its row of the N tokens of
+    A block of N tokens costs 4 N D^2 + 2 N^2 D + 2 N D W with an MLP W wide; dendrites of N tokens
+    that come in cost N D b h; a gate N (2 D c + 3 c D); where CLS ranks, its row of the N tokens of
     the block before N D.
     """
     width = config.embed_dim
@@ -74,13 +74,13 @@ def forward_macs(
     entering = patches_of(config, spec)
     total = patches_macs(config, spec) + width * spec.num_classes
     chain = patches_in_blocks(config, spec, knobs)
-    if config.sparse is not None and config.dendrites is None:
+    if config.ranked_by_cls:
         total += sum((1 + patches) * width for patches in chain[:-1])
     for patches in chain:
         tokens = 1 + patches
         total += 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * hidden
         if config.dendrites is not None:
-            total += entering * width * config.dendrites.branches * config.dendrites.hidden
+            total += (1 + entering) * width * config.dendrites.branches * config.dendrites.hidden
         if config.liquid is not None:
             total += 5 * tokens * width * config.liquid.hidden
         entering = patches

@@ -36,3 +36,12 @@ class DendriticGating(nn.Module):
         drive = self.drive(tokens)
         pooled = drive.amax(-1) if self.config.pool == "max" else drive.logsumexp(-1)
         return pooled.sigmoid()
+
+
+def blended(read: Tensor, written: Tensor, importance: Tensor | None) -> Tensor:
+    """(1 - s) x + s y of a block's input x and output y (..., D), s their importance (...); y to
+    the last bit without."""
+    if importance is None:
+        return written
+    share = importance[..., None].to(written.dtype)
+    return (1 - share) * read + share * written

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import LiquidConfig
+from .dendrites import blended
+from .operators import gated, is_gated
 
 UNIT_TIME = math.log(math.e - 1)
 """softplus of it is 1."""
@@ -34,6 +36,10 @@ class LiquidGate(nn.Module):
             nn.init.trunc_normal_(linear.weight, std=0.02)
             nn.init.zeros_(linear.bias)
 
+    def time(self) -> Tensor:
+        """(D,): softplus(tau) (l + 1) / L."""
+        return F.softplus(self.tau) * self.share
+
     def gate(self, read: Tensor, written: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """gamma, g and h, each (B, N, D)."""
         of_read, of_written = self.backbone.weight.chunk(2, 1)
@@ -41,10 +47,16 @@ class LiquidGate(nn.Module):
         drive = F.linear(read, of_read) + F.linear(written, of_written, self.backbone.bias)
         hidden = F.silu(drive)
         flow, first, second = self.heads(hidden).chunk(3, -1)
-        time = F.softplus(self.tau) * self.share
-        return torch.sigmoid(-flow * time), first.tanh(), second.tanh()
+        return torch.sigmoid(-flow * self.time()), first.tanh(), second.tanh()
 
-    def forward(self, read: Tensor, written: Tensor) -> Tensor:
-        """What is added to a token, (B, N, D), of a block's input and output (B, N, D)."""
+    def forward(self, read: Tensor, written: Tensor, importance: Tensor | None = None) -> Tensor:
+        """What a block leaves of its input and output (..., D), blended by importance (...), with
+        what the gate adds."""
+        weights = (*self.backbone.parameters(), *self.heads.parameters())
+        if is_gated(read, written, *weights, self.scale):
+            share = read.new_ones(read.shape[:-1]) if importance is None else importance
+            left: Tensor = gated(read, written, share, *weights, self.time(), self.scale)
+            return left
         gamma, first, second = self.gate(read, written)
-        return self.scale * (gamma * first + (1 - gamma) * second)
+        added = self.scale * (gamma * first + (1 - gamma) * second)
+        return blended(read, written, importance) + added

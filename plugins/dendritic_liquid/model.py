@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from labctl.api import DataSpec, Knobs, Output
 
-from .block import Block, attended, with_cls
+from .block import Block, with_cls
 from .config import DendriticLiquidConfig, SparseConfig
 from .cost import kept
 from .packing import Packed, Padding, attended_packed
 from .sparsity import cls_share, hard_of, mask_of
-from .stem import Stem
+from .stem import Patches, Stem
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class DendriticLiquidViT(nn.Module):
         self.grid = (height // size, width // size)
         self.num_patches = self.grid[0] * self.grid[1]
         self.patches: nn.Module = (
-            nn.Conv2d(channels, dim, size, stride=size)
+            Patches(channels, size, dim)
             if config.stem is None
             else Stem(config.stem, channels, size, dim)
         )
@@ -88,8 +88,10 @@ class DendriticLiquidViT(nn.Module):
         excess: list[Tensor] = []
         for place, block in enumerate(self._blocks):
             patches, chosen = number, None
-            importance = scores = block.importance(tokens[:, 1:])
-            if sparse is not None and scores is None and heads is not None:
+            of_tokens = block.importance(tokens)
+            importance = None if of_tokens is None else of_tokens[:, 1:]
+            scores = None if self.config.ranked_by_cls else importance
+            if self.config.ranked_by_cls and heads is not None:
                 scores = cls_share(*heads, weights)
             weights = None
             if sparse is not None and scores is not None:
@@ -104,12 +106,13 @@ class DendriticLiquidViT(nn.Module):
                 elif not gathers:
                     stands = (knobs["mask"], knobs["temperature"], knobs["hardness"])
                     weights = with_cls(mask_of(scores, alive, sparse, *stands))
-            queries, keys, values = block.attention.heads(block.qkv(tokens))
+            qkv = block.qkv(tokens)
+            queries, keys, _ = block.attention.heads(qkv)
             heads = (queries, keys)
             if watch is not None:
                 left = _left(patches, chosen, alive if weights is not None else None)
                 watch(Seen(patches, scores, left, queries, keys, weights))
-            mixed = attended(queries, keys, values, weights)
+            mixed = block.attention.mixed(qkv, weights)
             share = None if importance is None else with_cls(importance)
             tokens = block.write(tokens, mixed, share)
         return self._output(self.norm(tokens)[:, 0], excess)
@@ -121,8 +124,9 @@ class DendriticLiquidViT(nn.Module):
         excess: list[Tensor] = []
         padding = Padding(packed)
         for place, block in enumerate(self._blocks):
-            importance = scores = block.importance(packed.patches)
-            if scores is None and heads is not None:
+            importance = block.importance(packed.patches)
+            scores = None if self.config.ranked_by_cls else importance
+            if self.config.ranked_by_cls and heads is not None:
                 queries, keys, there = heads
                 of_patches = torch.nn.functional.pad(cls_share(queries, keys, there), (1, 0))
                 scores = padding.packed(of_patches)[packed.images :]
@@ -145,7 +149,7 @@ class DendriticLiquidViT(nn.Module):
         return cast("Sequence[Block]", self.blocks)
 
     def _embedded(self, inputs: Tensor) -> Tensor:
-        patches = self.patches(inputs).flatten(2).transpose(1, 2)
+        patches = self.patches(inputs)
         cls = self.cls.expand(len(patches), 1, -1)
         embedded: Tensor = self.dropout(torch.cat([cls, patches], 1) + self.positions)
         return embedded
@@ -158,11 +162,33 @@ class DendriticLiquidViT(nn.Module):
         `explore` of the places go to others by lot."""
         scores = scores.detach()
         lots = round(sparse.explore * count) if self.training else 0
-        index = scores.topk(count - lots, dim=1, sorted=False).indices
+        best = _places(scores, count - lots)
         if lots:
-            lot = torch.rand_like(scores).scatter(1, index, 1.0)
-            index = lot.topk(count, dim=1, sorted=False).indices
-        return index.sort(1).values
+            lot = torch.rand_like(scores).masked_fill(best, 1.0)
+            best = _places(lot, count)
+        return _numbers(best, count)
+
+
+def _places(scores: Tensor, count: int) -> Tensor:
+    """bool (B, n): where the highest of scores (B, n) are; of equal ones the first.
+
+    Who has fewer than `count` ahead is among them. Of some dozens of patches all pairs are compared
+    in less time than a GPU takes to sort them.
+    """
+    number = torch.arange(scores.shape[1], device=scores.device)
+    own, other = scores[:, :, None], scores[:, None, :]
+    before = number < number[:, None]
+    ahead = (other > own) | ((other == own) & before)
+    return ahead.sum(2) < count
+
+
+def _numbers(chosen: Tensor, count: int) -> Tensor:
+    """int64 (B, count), ascending: the numbers of those that are chosen, (B, n), `count` of each
+    image."""
+    number = torch.arange(chosen.shape[1], device=chosen.device)
+    place = chosen.cumsum(1) - 1
+    there = chosen[:, None] & (place[:, None] == torch.arange(count, device=chosen.device)[:, None])
+    return (there * number).sum(2)
 
 
 def _gathered(tokens: Tensor, index: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class ObservedBackprop(Backprop):
         for place, seen in enumerate(found.seen, start=1):
             if found.gates:
                 metrics[f"gate_block{place}"] = openness(seen, found.gates[place - 1])
-            if config.dendrites is not None and seen.scores is not None:
+            if not config.ranked_by_cls and seen.scores is not None:
                 metrics[f"importance_block{place}"] = _mean(seen.scores, seen.scores.numel())
             if config.sparse is not None:
                 metrics[f"kept_block{place}"] = _mean(seen.kept, patches)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .block import Attention
+from .attention import Attention
 
 
 @dataclass(frozen=True, slots=True)

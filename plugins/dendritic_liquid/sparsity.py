@@ -85,14 +85,21 @@ def cls_share(queries: Tensor, keys: Tensor, weights: Tensor | None = None) -> T
         queries: as keys (B, H, 1 + n, d).
         weights: (B, 1 + n) of keys, 1 for CLS; None for all alike.
     """
-    logits = (queries[:, :, :1] @ keys.transpose(-2, -1)).float()[:, :, 0]
-    logits = logits / math.sqrt(keys.shape[-1])
+    logits = _of_cls(queries, keys) / math.sqrt(keys.shape[-1])
     counts = torch.ones_like(logits[:, 0]) if weights is None else weights
     counts = counts[:, None, :]
     exponentials = _exponentials(logits, counts)
     even = counts.sum(-1, keepdim=True) / (exponentials * counts).sum(-1, keepdim=True)
     ratio: Tensor = (exponentials * even).mean(1)[:, 1:]
     return ratio / (1 + ratio)
+
+
+def _of_cls(queries: Tensor, keys: Tensor) -> Tensor:
+    """float32 (B, H, 1 + n): q k of CLS and every token."""
+    if torch.compiler.is_compiling():
+        # A single row keeps no tensor core busy; so it is fused with what reads it.
+        return (queries[:, :, :1].float() * keys.float()).sum(-1)
+    return (queries[:, :, :1] @ keys.transpose(-2, -1)).float()[:, :, 0]
 
 
 def _exponentials(logits: Tensor, counts: Tensor) -> Tensor:

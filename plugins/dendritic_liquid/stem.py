@@ -1,11 +1,27 @@
-"""Convolutions that make patches, instead of one as large as a patch."""
+"""What makes patches: one convolution as large as a patch, or several smaller ones."""
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import StemConfig
 from .cost import stem_strides
+
+
+class Patches(nn.Conv2d):
+    """A convolution as large as its stride, as the one product that it is."""
+
+    def __init__(self, channels: int, patch_size: int, width: int) -> None:
+        super().__init__(channels, width, patch_size, patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, n, D) of images (B, C, H, W)."""
+        channels, (size, _) = self.in_channels, self.kernel_size
+        rows, columns = images.shape[2] // size, images.shape[3] // size
+        parted = images.reshape(-1, channels, rows, size, columns, size)
+        pixels = parted.permute(0, 2, 4, 1, 3, 5).reshape(len(images), rows * columns, -1)
+        return F.linear(pixels, self.weight.flatten(1), self.bias)
 
 
 class Stem(nn.Module):
@@ -26,6 +42,6 @@ class Stem(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(channels, width, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, D, rows, columns), a column of features per patch, of images (B, C, H, W)."""
+        """(B, n, D) of images (B, C, H, W)."""
         features: Tensor = self.layers(images)
-        return features
+        return features.flatten(2).transpose(1, 2)

@@ -30,6 +30,14 @@ def stem(dl: Callable[[str], ModuleType], widths: tuple[int, ...], patch_size: i
     return dl("stem").Stem(config, 3, patch_size, 16).eval()
 
 
+@pytest.mark.parametrize("patch_size", [1, 2, 4])
+def test_patches_are_a_convolution_as_large_as_its_stride(dl: Any, patch_size: int) -> None:
+    module = dl("stem").Patches(3, patch_size, 16).double()
+    images = torch.randn(2, 3, 8, 12, dtype=torch.float64)
+    expected = F.conv2d(images, module.weight, module.bias, patch_size).flatten(2).mT
+    torch.testing.assert_close(module(images), expected)
+
+
 @pytest.mark.parametrize(
     ("patch_size", "strides"), [(1, (1, 1, 1)), (2, (1, 1, 2)), (4, (1, 2, 2)), (8, (2, 2, 2))]
 )
@@ -53,10 +61,10 @@ def test_the_last_convolutions_halve(
         )
         expected = ((expected - mean) / (var + norm.eps).sqrt() * weight + bias).relu()
     last = module.layers[-1]
-    expected = torch.einsum("bchw,dc->bdhw", expected, last.weight[:, :, 0, 0])
-    expected = expected + last.bias[:, None, None]
+    expected = torch.einsum("bchw,dc->bhwd", expected, last.weight[:, :, 0, 0]) + last.bias
     found = module(images)
-    assert found.shape == (2, 16, 16 // patch_size, 16 // patch_size)
+    assert found.shape == (2, (16 // patch_size) ** 2, 16)
+    expected = expected.flatten(1, 2)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 

@@ -1,0 +1,137 @@
+"""Operators of a GPU's own kernels, what each costs, and what each takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from labctl.api import register_formula
+
+LONGEST = 128
+"""Tokens of a row that `short_attention` holds at once."""
+_HAS_KERNELS = find_spec("triton") is not None
+_NAMESPACE = __name__.replace(".", "_")
+
+
+def is_short(qkv: Tensor, num_heads: int) -> bool:
+    """Whether queries, keys and values (B, N, 3D) are for `short_attention`."""
+    size = qkv.shape[-1] // 3 // num_heads
+    return _has_kernels(qkv) and qkv.shape[1] <= LONGEST and size in (16, 32, 64, 128)
+
+
+def is_gated(*tensors: Tensor) -> bool:
+    """Whether tokens and a gate's weights are for `gated`, which has no gradient."""
+    alike = all(tensor.dtype == tensors[0].dtype for tensor in tensors)
+    return alike and not torch.is_grad_enabled() and _has_kernels(tensors[0])
+
+
+def _has_kernels(tensor: Tensor) -> bool:
+    return _HAS_KERNELS and tensor.is_cuda and tensor.dtype in (torch.bfloat16, torch.float16)
+
+
+@torch.library.custom_op(f"{_NAMESPACE}::short_attention", mutates_args=())
+def short_attention(qkv: Tensor, num_heads: int) -> Tensor:
+    """What tokens attend to, (B, N, D) of queries, keys and values (B, N, 3D)."""
+    from .kernels.attention import forward
+
+    return forward(qkv.contiguous(), num_heads)
+
+
+@torch.library.custom_op(f"{_NAMESPACE}::short_attention_backward", mutates_args=())
+def short_attention_backward(qkv: Tensor, gradient: Tensor, num_heads: int) -> Tensor:
+    """Gradient (B, N, 3D) of `qkv`, of that of what `short_attention` makes of it, (B, N, D)."""
+    from .kernels.attention import backward
+
+    return backward(qkv.contiguous(), gradient.contiguous(), num_heads)
+
+
+@torch.library.custom_op(f"{_NAMESPACE}::gated", mutates_args=())
+def gated(
+    read: Tensor,
+    written: Tensor,
+    share: Tensor,
+    backbone: Tensor,
+    backbone_bias: Tensor,
+    heads: Tensor,
+    heads_bias: Tensor,
+    time: Tensor,
+    scale: Tensor,
+) -> Tensor:
+    """What a block with a liquid gate leaves of tokens, (..., D).
+
+    Args:
+        read: (..., D), as `written`.
+        share: (...), of `written`.
+        backbone: (c, 2D), with bias (c,).
+        heads: (3D, c), with bias (3D,).
+        time: (D,), as `scale`.
+    """
+    from .kernels.gate import gated as run
+
+    tokens = (read.contiguous(), written.contiguous(), share.float().contiguous())
+    weights = (backbone.contiguous(), backbone_bias, heads.contiguous(), heads_bias)
+    return run(*tokens, *weights, time.float(), scale)
+
+
+@short_attention.register_fake
+def _like_mixed(qkv: Tensor, num_heads: int) -> Tensor:
+    return qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
+
+
+@short_attention_backward.register_fake
+def _like_qkv(qkv: Tensor, gradient: Tensor, num_heads: int) -> Tensor:
+    return torch.empty_like(qkv, memory_format=torch.contiguous_format)
+
+
+@gated.register_fake
+def _like_read(read: Tensor, *_: Tensor) -> Tensor:
+    return torch.empty_like(read, memory_format=torch.contiguous_format)
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+    qkv, ctx.num_heads = inputs
+    ctx.save_for_backward(qkv)
+
+
+def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    (qkv,) = ctx.saved_tensors
+    return short_attention_backward(qkv, gradient, ctx.num_heads), None
+
+
+short_attention.register_autograd(_gradient, setup_context=_keep)
+
+
+def attention_flops(qkv: Sequence[int], num_heads: int, **_: object) -> int:
+    """q k^T and a v of (B, N, 3D)."""
+    images, tokens, width = qkv
+    return 4 * images * tokens**2 * (width // 3)
+
+
+def attention_backward_flops(
+    qkv: Sequence[int], gradient: Sequence[int], num_heads: int, **_: object
+) -> int:
+    """Gradients of q, k, v and of the weights; scores computed anew are not counted."""
+    return 2 * attention_flops(qkv, num_heads)
+
+
+def gated_flops(
+    read: Sequence[int],
+    written: Sequence[int],
+    share: Sequence[int],
+    backbone: Sequence[int],
+    *_: object,
+    **__: object,
+) -> int:
+    """2 D c of the backbone and 3 c D of the heads, a token of (..., D)."""
+    return 2 * math.prod(read) * 5 * backbone[0]
+
+
+_operators = getattr(torch.ops, _NAMESPACE)
+register_formula(_operators.short_attention, attention_flops)
+register_formula(_operators.short_attention_backward, attention_backward_flops)
+register_formula(_operators.gated, gated_flops)

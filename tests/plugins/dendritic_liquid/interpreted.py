@@ -1,0 +1,71 @@
+"""How far kernels are from what they replace, their programs run one after another in Python: JSON.
+
+A process of its own, since triton reads TRITON_INTERPRET as it is imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from labctl.registry.registry import Registry
+
+TOKENS = (1, 5, 16, 27, 33, 64, 65, 80, 81, 128)
+SIZES = (16, 32)
+GATES = ((64, 40, 70), (48, 5, 3), (96, 16, 64))
+"""Width, hidden units, tokens."""
+
+
+def attention(qkv: Tensor, heads: int) -> Tensor:
+    queries, keys, values = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    mixed = F.scaled_dot_product_attention(queries, keys, values)
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def far(found: Tensor, expected: Tensor) -> float:
+    return float(((found - expected).abs().max() / expected.abs().max()).detach())
+
+
+def main(plugins: Path) -> None:
+    Registry(plugins).load("dendritic_liquid")
+    attending, gating, liquid, config = (
+        importlib.import_module(f"labctl_plugins.dendritic_liquid.{name}")
+        for name in ("kernels.attention", "kernels.gate", "liquid", "config")
+    )
+    torch.manual_seed(0)
+    errors: dict[str, float] = {}
+    for tokens in TOKENS:
+        for size in SIZES:
+            qkv = torch.randn(2, tokens, 6 * size, requires_grad=True)
+            expected = attention(qkv, 2)
+            gradient = torch.randn_like(expected)
+            expected.backward(gradient)
+            assert qkv.grad is not None
+            with torch.no_grad():
+                errors[f"forward {tokens} {size}"] = far(attending.forward(qkv, 2), expected)
+                slope = attending.backward(qkv, gradient, 2)
+                errors[f"backward {tokens} {size}"] = far(slope, qkv.grad)
+    qkv = 30 * torch.randn(1, 70, 3 * 16)
+    errors["far apart"] = far(attending.forward(qkv, 1), attention(qkv, 1))
+    for width, hidden, tokens in GATES:
+        gate = liquid.LiquidGate(width, config.LiquidConfig(hidden=hidden), 1, 4)
+        for parameter in gate.parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
+        read, written = torch.randn(2, 2, tokens, width)
+        weights = (*gate.backbone.parameters(), *gate.heads.parameters())
+        for blend in (True, False):
+            share = torch.rand(2, tokens) if blend else torch.ones(2, tokens)
+            found = gating.gated(read, written, share, *weights, gate.time(), gate.scale)
+            expected = gate(read, written, share if blend else None)
+            errors[f"gate {width} {hidden} {tokens} {blend}"] = far(found, expected)
+    json.dump(errors, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,138 @@
+"""Kernels against what they replace: interpreted where there is no GPU, and on one with gradients,
+compiled."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from labctl.api import DataSpec
+from labctl.measure.flops import count
+
+HERE = Path(__file__).parent
+TOKENS = (1, 5, 16, 27, 33, 64, 65, 80, 81, 128)
+
+
+@pytest.fixture(scope="module")
+def interpreted() -> dict[str, float]:
+    """Largest errors over largest values, by kernel and shape, in float32."""
+    pytest.importorskip("triton", reason="this torch came without triton")
+    done = subprocess.run(
+        [sys.executable, HERE / "interpreted.py", HERE.parents[2] / "plugins"],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    errors: dict[str, float] = json.loads(done.stdout)
+    return errors
+
+
+@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("size", [16, 32])
+@pytest.mark.parametrize("way", ["forward", "backward"])
+def test_attention_of_short_rows_is_attention(
+    interpreted: dict[str, float], way: str, tokens: int, size: int
+) -> None:
+    assert interpreted[f"{way} {tokens} {size}"] < 1e-5
+
+
+def test_logits_that_are_far_apart_neither_overflow_nor_vanish(
+    interpreted: dict[str, float],
+) -> None:
+    assert interpreted["far apart"] < 1e-5
+
+
+@pytest.mark.parametrize("shape", ["64 40 70", "48 5 3", "96 16 64"])
+@pytest.mark.parametrize("blend", [True, False])
+def test_a_gate_in_one_pass_is_the_gate(
+    interpreted: dict[str, float], shape: str, blend: bool
+) -> None:
+    assert interpreted[f"gate {shape} {blend}"] < 1e-5
+
+
+def attention(qkv: Tensor, heads: int) -> Tensor:
+    queries, keys, values = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    mixed = F.scaled_dot_product_attention(queries, keys, values)
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def test_what_the_kernels_take(dl: Any) -> None:
+    """Nothing on a CPU; the rule itself is about devices, so it is asked of what stands for one."""
+    operators = dl("operators")
+    assert not operators.is_short(torch.zeros(1, 5, 96, dtype=torch.bfloat16), 1)
+    assert not operators.is_gated(torch.zeros(1, dtype=torch.bfloat16))
+
+
+def test_operators_cost_what_they_replace(dl: Any, dl_config: Any) -> None:
+    """By formula, from shapes; the gate's as the products that a CPU runs."""
+    operators = dl("operators")
+    shape = (2, 27, 3 * 64)
+    qkv = torch.zeros(shape, device="meta", requires_grad=True)
+    counted = count(lambda: attention(qkv, 4).sum().backward()).flops
+    forth = operators.attention_flops(shape, 4)
+    back = operators.attention_backward_flops(shape, (2, 27, 64), 4)
+    assert forth + back == counted
+    gate = dl("liquid").LiquidGate(64, dl("config").LiquidConfig(hidden=5), 0, 1)
+    tokens = torch.zeros(2, 27, 64)
+    counted = count(lambda: gate(tokens, tokens)).flops
+    assert operators.gated_flops((2, 27, 64), (2, 27, 64), (2, 27), (5, 128)) == counted
+
+
+def far(found: Tensor, exact: Tensor) -> float:
+    """Relative to the size of what is exact."""
+    return float((found.double().cpu() - exact).norm() / exact.norm())
+
+
+EAGER = [(tokens, size, False) for tokens in TOKENS for size in (16, 32, 64, 128)]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("tokens", "size", "compiled"), [*EAGER, (27, 32, True), (65, 32, True)])
+def test_on_a_gpu_values_and_gradients_are_as_near_as_torchs(
+    dl: Any, tokens: int, size: int, compiled: bool
+) -> None:
+    """In bf16, beside float64; torch's own kernels have the same error, of rounding."""
+    torch.manual_seed(0)
+    short = dl("operators").short_attention
+    work = torch.compile(lambda x: 1.0 * short(x, 3), fullgraph=True) if compiled else None
+    qkv = torch.randn(4, tokens, 9 * size, device="cuda", dtype=torch.bfloat16)
+    assert dl("operators").is_short(qkv, 3)
+    gradient = torch.randn(4, tokens, 3 * size, device="cuda", dtype=torch.bfloat16)
+    exact = qkv.double().cpu().requires_grad_()
+    attention(exact, 3).backward(gradient.double().cpu())
+    assert exact.grad is not None
+    errors = []
+    for run in (work or (lambda x: short(x, 3)), lambda x: attention(x, 3)):
+        given = qkv.clone().requires_grad_()
+        mixed = run(given)
+        mixed.backward(gradient)
+        assert given.grad is not None
+        errors.append((far(mixed, attention(exact, 3)), far(given.grad, exact.grad)))
+    (own, own_slope), (torchs, torchs_slope) = errors
+    assert own < 1.5 * torchs + 1e-3 and own_slope < 1.5 * torchs_slope + 1e-3
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_model_in_half_precision_says_what_it_says_in_whole(
+    dl_card: Any, dl_config: Any, dl: Any, stands: Any, cifar10: DataSpec
+) -> None:
+    torch.manual_seed(0)
+    parts = {"dendrites": {}, "liquid": {"scale": 0.5}, "sparse": {"keep": (0.8,) * 2}, "depth": 2}
+    model = dl_card("dendritic_liquid_vit").build(dl_config(**parts), cifar10).cuda().eval()
+    images, knobs = torch.randn(64, 3, 32, 32, device="cuda"), stands()
+    exact = model.double()(images.double(), knobs).logits
+    with torch.no_grad():
+        found = model.bfloat16()(images.bfloat16(), knobs).logits
+        assert dl("operators").is_gated(images.bfloat16())
+    assert far(found, exact.detach().cpu()) < 0.05
