@@ -49,5 +49,6 @@ class InferenceCostConfig(Config):
     precision: Literal["bf16"] | None = None
     """To which weights and images of both models are rounded; null: that of the weights."""
     compiled: bool = False
-    """Whether models are fused by `torch.compile`, for each number of images anew. Packed ones,
-    which wait for the device twice a block, are timed as written, beside a plain one that is."""
+    """Whether models are fused by `torch.compile`, for each number of images anew, and on a GPU
+    recorded. Packed ones, which wait for the device twice a block, are timed as written, beside a
+    plain one that is not."""
