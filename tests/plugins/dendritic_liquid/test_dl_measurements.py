@@ -215,7 +215,7 @@ def test_what_is_timed_can_be_compiled(
     dl_card: Any, context: Callable[..., MeasureContext], monkeypatch: pytest.MonkeyPatch,
     execution: str,
 ) -> None:  # fmt: skip
-    """Both models, and recorded where there is a GPU; but packed ones wait for the device within."""
+    """Both models, and recorded on a GPU; but packed ones wait for the device within."""
     compiled: list[tuple[Any, dict[str, Any]]] = []
 
     def note(model: Any, **options: Any) -> Any:

@@ -119,11 +119,11 @@ def test_cls_may_rank_where_there_are_dendrites(
 def test_choosing_is_by_rank_and_the_first_of_equals(dl: Any) -> None:
     """As torch's stable sort does it."""
     scores = torch.randint(0, 6, (200, 9)).float()
-    for count in (1, 4, 9):
-        found = dl("model")._places(scores, count)
-        order = scores.argsort(dim=1, descending=True, stable=True)[:, :count]
+    for kept in (1, 4, 9):
+        found = dl("model")._places(scores, kept)
+        order = scores.argsort(dim=1, descending=True, stable=True)[:, :kept]
         assert torch.equal(found, torch.zeros_like(found).scatter(1, order, True))
-        assert torch.equal(dl("model")._numbers(found, count), order.sort(1).values)
+        assert torch.equal(dl("model")._numbers(found, kept), order.sort(1).values)
 
 
 def test_each_block_keeps_what_is_asked_of_it(
