@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -39,9 +40,12 @@ class Stem(nn.Module):
                 nn.ReLU(),
             ]
             channels = after
-        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, width, 1))
+        # Channels innermost, as tensor cores read them and as tokens have them in the end.
+        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, width, 1)).to(
+            memory_format=torch.channels_last
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, n, D) of images (B, C, H, W)."""
-        features: Tensor = self.layers(images)
+        features: Tensor = self.layers(images.contiguous(memory_format=torch.channels_last))
         return features.flatten(2).transpose(1, 2)
