@@ -51,12 +51,12 @@ class Block(nn.Module):
     def write(self, tokens: Tensor, mixed: Tensor, importance: Tensor | None) -> Tensor:
         """x' (..., D) of tokens x (..., D), what they attended to (..., D), and the importance
         (...) of each, 1 for CLS."""
-        written: Tensor = tokens + self.dropout(self.attention.proj(mixed))
-        written = written + self.dropout(self.mlp(self.norm2(written)))
+        halfway: Tensor = tokens + self.dropout(self.attention.proj(mixed))
+        change = self.dropout(self.mlp(self.norm2(halfway)))
         if self.liquid is not None:
-            left: Tensor = self.liquid(tokens, written, importance)
+            left: Tensor = self.liquid(tokens, halfway, change, importance)
             return left
-        return blended(tokens, written, importance)
+        return blended(tokens, halfway + change, importance)
 
 
 def _init_linear(module: nn.Module) -> None:

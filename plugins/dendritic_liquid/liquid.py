@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .config import LiquidConfig
 from .dendrites import blended
-from .operators import gated, is_gated
+from .operators import gated, is_inference
 
 UNIT_TIME = math.log(math.e - 1)
 """softplus of it is 1."""
@@ -49,14 +49,24 @@ class LiquidGate(nn.Module):
         flow, first, second = self.heads(hidden).chunk(3, -1)
         return torch.sigmoid(-flow * self.time()), first.tanh(), second.tanh()
 
-    def forward(self, read: Tensor, written: Tensor, importance: Tensor | None = None) -> Tensor:
-        """What a block leaves of its input and output (..., D), blended by importance (...), with
-        what the gate adds."""
+    def forward(
+        self, read: Tensor, halfway: Tensor, change: Tensor, importance: Tensor | None = None
+    ) -> Tensor:
+        """What a block leaves of its tokens, (..., D).
+
+        Args:
+            read: its input x, as `halfway` and `change` (..., D).
+            halfway: what attention has made of it.
+            change: what its MLP adds to that: the output is y = halfway + change.
+            importance: (...), which blends x and y; None: y alone.
+        """
         weights = (*self.backbone.parameters(), *self.heads.parameters())
-        if is_gated(read, written, *weights, self.scale):
+        if is_inference(read, halfway, change, *weights, self.scale):
             share = read.new_ones(read.shape[:-1]) if importance is None else importance
-            left: Tensor = gated(read, written, share, *weights, self.time(), self.scale)
+            parts = (read, halfway, change, share)
+            left: Tensor = gated(*parts, *weights, self.time(), self.scale)
             return left
+        written = halfway + change
         gamma, first, second = self.gate(read, written)
         added = self.scale * (gamma * first + (1 - gamma) * second)
         return blended(read, written, importance) + added

@@ -24,10 +24,16 @@ def is_short(qkv: Tensor, num_heads: int) -> bool:
     return _has_kernels(qkv) and qkv.shape[1] <= LONGEST and size in (16, 32, 64, 128)
 
 
-def is_gated(*tensors: Tensor) -> bool:
-    """Whether tokens and a gate's weights are for `gated`, which has no gradient."""
+def is_inference(*tensors: Tensor) -> bool:
+    """Whether tokens and weights are for `importance` and `gated`, which have no gradient."""
     alike = all(tensor.dtype == tensors[0].dtype for tensor in tensors)
     return alike and not torch.is_grad_enabled() and _has_kernels(tensors[0])
+
+
+def is_even(branches: int, hidden: int) -> bool:
+    """Whether so many branches of so many units are for `importance`."""
+    units = branches * hidden
+    return 16 <= units <= 256 and units.bit_count() == branches.bit_count() == 1
 
 
 def _has_kernels(tensor: Tensor) -> bool:
@@ -50,10 +56,28 @@ def short_attention_backward(qkv: Tensor, gradient: Tensor, num_heads: int) -> T
     return backward(qkv.contiguous(), gradient.contiguous(), num_heads)
 
 
+@torch.library.custom_op(f"{_NAMESPACE}::importance", mutates_args=())
+def importance(
+    tokens: Tensor, branches: Tensor, branches_bias: Tensor, weight: Tensor, bias: Tensor
+) -> Tensor:
+    """Of tokens (..., D) by the strongest branch, float32 (...).
+
+    Args:
+        tokens: (..., D).
+        branches: (b h, D), with bias (b h,).
+        weight: (b, h), with bias (b,).
+    """
+    from .kernels.importance import importance as run
+
+    matrices = (branches.contiguous(), branches_bias, weight.contiguous(), bias)
+    return run(tokens.contiguous(), *matrices)
+
+
 @torch.library.custom_op(f"{_NAMESPACE}::gated", mutates_args=())
 def gated(
     read: Tensor,
-    written: Tensor,
+    halfway: Tensor,
+    change: Tensor,
     share: Tensor,
     backbone: Tensor,
     backbone_bias: Tensor,
@@ -65,17 +89,17 @@ def gated(
     """What a block with a liquid gate leaves of tokens, (..., D).
 
     Args:
-        read: (..., D), as `written`.
-        share: (...), of `written`.
+        read: (..., D), what the block reads, as `halfway` and `change`, whose sum it writes.
+        share: (...), of what it writes.
         backbone: (c, 2D), with bias (c,).
         heads: (3D, c), with bias (3D,).
         time: (D,), as `scale`.
     """
     from .kernels.gate import gated as run
 
-    tokens = (read.contiguous(), written.contiguous(), share.float().contiguous())
+    tokens = (read.contiguous(), halfway.contiguous(), change.contiguous())
     weights = (backbone.contiguous(), backbone_bias, heads.contiguous(), heads_bias)
-    return run(*tokens, *weights, time.float(), scale)
+    return run(*tokens, share.float().contiguous(), *weights, time.float(), scale)
 
 
 @short_attention.register_fake
@@ -86,6 +110,11 @@ def _like_mixed(qkv: Tensor, num_heads: int) -> Tensor:
 @short_attention_backward.register_fake
 def _like_qkv(qkv: Tensor, gradient: Tensor, num_heads: int) -> Tensor:
     return torch.empty_like(qkv, memory_format=torch.contiguous_format)
+
+
+@importance.register_fake
+def _like_tokens(tokens: Tensor, *_: Tensor) -> Tensor:
+    return tokens.new_empty(tokens.shape[:-1], dtype=torch.float32)
 
 
 @gated.register_fake
@@ -119,9 +148,17 @@ def attention_backward_flops(
     return 2 * attention_flops(qkv, num_heads)
 
 
+def importance_flops(
+    tokens: Sequence[int], branches: Sequence[int], *_: object, **__: object
+) -> int:
+    """D b h, a token of (..., D)."""
+    return 2 * math.prod(tokens) * branches[0]
+
+
 def gated_flops(
     read: Sequence[int],
-    written: Sequence[int],
+    halfway: Sequence[int],
+    change: Sequence[int],
     share: Sequence[int],
     backbone: Sequence[int],
     *_: object,
@@ -134,4 +171,5 @@ def gated_flops(
 _operators = getattr(torch.ops, _NAMESPACE)
 register_formula(_operators.short_attention, attention_flops)
 register_formula(_operators.short_attention_backward, attention_backward_flops)
+register_formula(_operators.importance, importance_flops)
 register_formula(_operators.gated, gated_flops)

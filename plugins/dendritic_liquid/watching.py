@@ -30,9 +30,9 @@ class Look:
         self.wins: list[Tensor] = []
         """Of each block with dendrites: int64 (B, n), the branch that is strongest."""
 
-    def of_gate(self, module: LiquidGate, given: tuple[Tensor, Tensor, Tensor | None]) -> None:
-        read, written, _ = given
-        self.gates.append(1 - module.gate(read, written)[0].float().mean(-1))
+    def of_gate(self, module: LiquidGate, given: tuple[Tensor, ...]) -> None:
+        read, halfway, change = given[:3]
+        self.gates.append(1 - module.gate(read, halfway + change)[0].float().mean(-1))
 
     def of_dendrites(self, module: DendriticGating, given: tuple[Tensor]) -> None:
         self.wins.append(module.drive(given[0])[:, 1:].argmax(-1))

@@ -40,7 +40,8 @@ def _tanh(x):
 @triton.jit
 def _gated(
     read,
-    written,
+    halfway,
+    change,
     share,
     backbone,
     backbone_bias,
@@ -62,7 +63,8 @@ def _gated(
     for start in range(0, WIDTH, CHANNELS):
         columns = start + inner
         x = _tile(read, rows, columns, WIDTH, count, WIDTH)
-        y = _tile(written, rows, columns, WIDTH, count, WIDTH)
+        y = _tile(halfway, rows, columns, WIDTH, count, WIDTH)
+        y += _tile(change, rows, columns, WIDTH, count, WIDTH)
         of_x = _tile(backbone, units, columns, 2 * WIDTH, HIDDEN, WIDTH)
         of_y = _tile(backbone + WIDTH, units, columns, 2 * WIDTH, HIDDEN, WIDTH)
         drive += tl.dot(x, tl.trans(of_x)) + tl.dot(y, tl.trans(of_y))
@@ -80,7 +82,8 @@ def _gated(
         gamma = tl.sigmoid(-flow * tl.load(time + columns, mask=inside, other=0.0)[None, :])
         added = tl.load(scale + columns, mask=inside, other=0.0)[None, :].to(tl.float32)
         x = _tile(read, rows, columns, WIDTH, count, WIDTH).to(tl.float32)
-        y = _tile(written, rows, columns, WIDTH, count, WIDTH).to(tl.float32)
+        y = _tile(halfway, rows, columns, WIDTH, count, WIDTH)
+        y = (y + _tile(change, rows, columns, WIDTH, count, WIDTH)).to(tl.float32)
         left = x + weight * (y - x) + added * (h + gamma * (g - h))
         places = result + rows[:, None] * WIDTH + columns[None, :]
         valid = (rows[:, None] < count) & inside[None, :]
@@ -89,7 +92,8 @@ def _gated(
 
 def gated(
     read: Tensor,
-    written: Tensor,
+    halfway: Tensor,
+    change: Tensor,
     share: Tensor,
     backbone: Tensor,
     backbone_bias: Tensor,
@@ -98,7 +102,8 @@ def gated(
     time: Tensor,
     scale: Tensor,
 ) -> Tensor:
-    """x + s (y - x) + scale (h + gamma (g - h)), (..., D), with x `read`, y `written`, s `share`.
+    """x + s (y - x) + scale (h + gamma (g - h)), (..., D), with x `read`, y `halfway` + `change`, s
+    `share`.
 
     As the operator of this name, everything contiguous, and `share` and `time`, which
     gamma = sigmoid(-f time) multiplies, float32.
@@ -108,7 +113,8 @@ def gated(
     result = torch.empty_like(read)
     _gated[(triton.cdiv(count, TOKENS),)](
         read,
-        written,
+        halfway,
+        change,
         share,
         backbone,
         backbone_bias,

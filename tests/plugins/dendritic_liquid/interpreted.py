@@ -18,6 +18,8 @@ from labctl.registry.registry import Registry
 
 TOKENS = (1, 5, 16, 27, 33, 64, 65, 80, 81, 128)
 SIZES = (16, 32)
+DENDRITES = ((64, 4, 32, 65), (48, 2, 8, 3), (96, 1, 16, 64))
+"""Width, branches, hidden units, tokens."""
 GATES = ((64, 40, 70), (48, 5, 3), (96, 16, 64))
 """Width, hidden units, tokens."""
 
@@ -34,10 +36,13 @@ def far(found: Tensor, expected: Tensor) -> float:
 
 def main(plugins: Path) -> None:
     Registry(plugins).load("dendritic_liquid")
-    attending, gating, liquid, config = (
+    attending, weighing, gating, dendrites, liquid, config = (
         importlib.import_module(f"labctl_plugins.dendritic_liquid.{name}")
-        for name in ("kernels.attention", "kernels.gate", "liquid", "config")
-    )
+        for name in (
+            "kernels.attention", "kernels.importance", "kernels.gate",
+            "dendrites", "liquid", "config",
+        )
+    )  # fmt: skip
     torch.manual_seed(0)
     errors: dict[str, float] = {}
     for tokens in TOKENS:
@@ -53,16 +58,25 @@ def main(plugins: Path) -> None:
                 errors[f"backward {tokens} {size}"] = far(slope, qkv.grad)
     qkv = 30 * torch.randn(1, 70, 3 * 16)
     errors["far apart"] = far(attending.forward(qkv, 1), attention(qkv, 1))
+    for width, branches, hidden, tokens in DENDRITES:
+        parts = config.DendritesConfig(branches=branches, hidden=hidden)
+        dendrite = dendrites.DendriticGating(width, parts)
+        for parameter in dendrite.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        given = torch.randn(2, tokens, width)
+        weights = (*dendrite.branches.parameters(), dendrite.weight, dendrite.bias)
+        shape = f"{width} {branches} {hidden} {tokens}"
+        errors[f"importance {shape}"] = far(weighing.importance(given, *weights), dendrite(given))
     for width, hidden, tokens in GATES:
         gate = liquid.LiquidGate(width, config.LiquidConfig(hidden=hidden), 1, 4)
         for parameter in gate.parameters():
             torch.nn.init.normal_(parameter, std=0.5)
-        read, written = torch.randn(2, 2, tokens, width)
+        read, halfway, change = torch.randn(3, 2, tokens, width)
         weights = (*gate.backbone.parameters(), *gate.heads.parameters())
         for blend in (True, False):
             share = torch.rand(2, tokens) if blend else torch.ones(2, tokens)
-            found = gating.gated(read, written, share, *weights, gate.time(), gate.scale)
-            expected = gate(read, written, share if blend else None)
+            found = gating.gated(read, halfway, change, share, *weights, gate.time(), gate.scale)
+            expected = gate(read, halfway, change, share if blend else None)
             errors[f"gate {width} {hidden} {tokens} {blend}"] = far(found, expected)
     json.dump(errors, sys.stdout)
 

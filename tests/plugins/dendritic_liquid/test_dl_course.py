@@ -63,7 +63,7 @@ def test_a_look_is_the_mean_over_tokens_of_each_block(
     model = observed.model.eval()
     for block in model.blocks:
         block.liquid.register_forward_pre_hook(
-            lambda module, given: gammas.append(module.gate(*given[:2])[0])
+            lambda module, given: gammas.append(module.gate(given[0], given[1] + given[2])[0])
         )
     with torch.no_grad():
         model.run(batch.inputs, stands(mask), seen.append)

@@ -53,6 +53,11 @@ def test_logits_that_are_far_apart_neither_overflow_nor_vanish(
     assert interpreted["far apart"] < 1e-5
 
 
+@pytest.mark.parametrize("shape", ["64 4 32 65", "48 2 8 3", "96 1 16 64"])
+def test_importance_in_one_pass_is_importance(interpreted: dict[str, float], shape: str) -> None:
+    assert interpreted[f"importance {shape}"] < 1e-5
+
+
 @pytest.mark.parametrize("shape", ["64 40 70", "48 5 3", "96 16 64"])
 @pytest.mark.parametrize("blend", [True, False])
 def test_a_gate_in_one_pass_is_the_gate(
@@ -71,7 +76,9 @@ def test_what_the_kernels_take(dl: Any) -> None:
     """Nothing on a CPU; the rule itself is about devices, so it is asked of what stands for one."""
     operators = dl("operators")
     assert not operators.is_short(torch.zeros(1, 5, 96, dtype=torch.bfloat16), 1)
-    assert not operators.is_gated(torch.zeros(1, dtype=torch.bfloat16))
+    assert not operators.is_inference(torch.zeros(1, dtype=torch.bfloat16))
+    fits = {(4, 32): True, (2, 8): True, (3, 16): False, (4, 30): False, (1, 8): False}
+    assert {shape: operators.is_even(*shape) for shape in fits} == fits
 
 
 def test_operators_cost_what_they_replace(dl: Any, dl_config: Any) -> None:
@@ -83,10 +90,13 @@ def test_operators_cost_what_they_replace(dl: Any, dl_config: Any) -> None:
     forth = operators.attention_flops(shape, 4)
     back = operators.attention_backward_flops(shape, (2, 27, 64), 4)
     assert forth + back == counted
+    dendrites = dl("dendrites").DendriticGating(64, dl("config").DendritesConfig())
+    counted = count(lambda: dendrites(torch.zeros(2, 27, 64))).flops
+    assert operators.importance_flops((2, 27, 64), (128, 64)) == counted
     gate = dl("liquid").LiquidGate(64, dl("config").LiquidConfig(hidden=5), 0, 1)
     tokens = torch.zeros(2, 27, 64)
-    counted = count(lambda: gate(tokens, tokens)).flops
-    assert operators.gated_flops((2, 27, 64), (2, 27, 64), (2, 27), (5, 128)) == counted
+    counted = count(lambda: gate(tokens, tokens, tokens)).flops
+    assert operators.gated_flops(*[(2, 27, 64)] * 3, (2, 27), (5, 128)) == counted
 
 
 def far(found: Tensor, exact: Tensor) -> float:
@@ -94,11 +104,11 @@ def far(found: Tensor, exact: Tensor) -> float:
     return float((found.double().cpu() - exact).norm() / exact.norm())
 
 
-EAGER = [(tokens, size, False) for tokens in TOKENS for size in (16, 32, 64, 128)]
+SHAPES = [(n, 32, False) for n in TOKENS] + [(n, d, False) for n in (27, 65) for d in (16, 64, 128)]
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("tokens", "size", "compiled"), [*EAGER, (27, 32, True), (65, 32, True)])
+@pytest.mark.parametrize(("tokens", "size", "compiled"), [*SHAPES, (27, 32, True), (65, 32, True)])
 def test_on_a_gpu_values_and_gradients_are_as_near_as_torchs(
     dl: Any, tokens: int, size: int, compiled: bool
 ) -> None:
@@ -134,5 +144,5 @@ def test_on_a_gpu_a_model_in_half_precision_says_what_it_says_in_whole(
     exact = model.double()(images.double(), knobs).logits
     with torch.no_grad():
         found = model.bfloat16()(images.bfloat16(), knobs).logits
-        assert dl("operators").is_gated(images.bfloat16())
+        assert dl("operators").is_inference(images.bfloat16())
     assert far(found, exact.detach().cpu()) < 0.05

@@ -75,7 +75,7 @@ def test_the_gate_is_the_published_closed_form(dl: Modules) -> None:
     time = torch.log1p(torch.exp(module.tau)) * 2 / 4
     gamma = 1 / (1 + torch.exp(flow * time))
     expected = module.scale * (gamma * torch.tanh(first) + (1 - gamma) * torch.tanh(second))
-    torch.testing.assert_close(module(read, written), written + expected)
+    torch.testing.assert_close(module(read, written / 2, written / 2), written + expected)
 
 
 def test_the_gate_begins_neutral_at_unit_time_and_small(dl: Modules) -> None:
@@ -86,7 +86,7 @@ def test_the_gate_begins_neutral_at_unit_time_and_small(dl: Modules) -> None:
         assert (gamma - 0.5).abs().max() < 0.01
         time = nn.functional.softplus(module.tau) * module.share
         torch.testing.assert_close(time, torch.full((6,), (place + 1) / 3))
-        assert (module(read, written) - written).abs().max() < 1e-2
+        assert (module(read, written, torch.zeros(())) - written).abs().max() < 1e-2
 
 
 @pytest.mark.parametrize(("flow", "head"), [(-1e4, 1), (1e4, 2)])
@@ -98,7 +98,9 @@ def test_a_gate_that_is_wide_open_lets_one_head_through(
         module.heads.bias[:6] = flow
     read, written = torch.randn(2, 3, 5, 6)
     found = module.gate(read, written)
-    torch.testing.assert_close(module(read, written), written + module.scale * found[head])
+    torch.testing.assert_close(
+        module(read, written, torch.zeros(())), written + module.scale * found[head]
+    )
 
 
 def of_sparse(dl: Modules, **options: Any) -> Any:
