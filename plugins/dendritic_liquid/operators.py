@@ -21,7 +21,7 @@ _NAMESPACE = __name__.replace(".", "_")
 def is_short(qkv: Tensor, num_heads: int) -> bool:
     """Whether queries, keys and values (B, N, 3D) are for `short_attention`."""
     size = qkv.shape[-1] // 3 // num_heads
-    return _has_kernels(qkv) and qkv.shape[1] <= LONGEST and size in (16, 32, 64, 128)
+    return _has_kernels(qkv) and qkv.shape[1] <= LONGEST and size in (16, 32, 64)
 
 
 def is_inference(*tensors: Tensor) -> bool:
