@@ -96,6 +96,14 @@ def _onnx(run: Run, predictor: Predictor) -> bytes:
         ) from None
     assert program is not None
     model: Any = program.model_proto
+    images = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    if images:
+        raise RunError(
+            f"{run.plan.work.architecture.name} cannot be written as ONNX for any number of "
+            f"inputs: as it is traced, they become {images}",
+            hint="inputs.shape[0] instead of len(inputs) in its code, or a name that ends in "
+            ".safetensors",
+        )
     onnx.helper.set_model_props(model, _facts(run, predictor))
     return bytes(model.SerializeToString())
 

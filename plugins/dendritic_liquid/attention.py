@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .operators import is_short, short_attention
+from .operators import fits_attention, short_attention
 from .sparsity import masked_attention
 
 
@@ -27,7 +27,7 @@ class Attention(nn.Module):
     def mixed(self, qkv: Tensor, weights: Tensor | None = None) -> Tensor:
         """What tokens attend to, (B, N, D) of (B, N, 3D); `weights` (B, N) of keys, None for all
         alike."""
-        if weights is None and is_short(qkv, self.num_heads):
+        if weights is None and fits_attention(qkv, self.num_heads):
             short: Tensor = short_attention(qkv, self.num_heads)
             return short
         if weights is None:

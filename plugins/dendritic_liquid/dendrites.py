@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import DendritesConfig
-from .operators import importance, is_even, is_inference
+from .operators import fits_importance, importance, is_half_inference
 
 
 class DendriticGating(nn.Module):
@@ -22,7 +22,7 @@ class DendriticGating(nn.Module):
         self.branches = nn.Linear(width, config.branches * config.hidden)
         self.weight = nn.Parameter(torch.empty(config.branches, config.hidden))
         self.bias = nn.Parameter(torch.full((config.branches,), config.bias))
-        self._is_fused = config.pool == "max" and is_even(config.branches, config.hidden)
+        self._is_fused = config.pool == "max" and fits_importance(config.branches, config.hidden)
         nn.init.trunc_normal_(self.branches.weight, std=0.02)
         nn.init.zeros_(self.branches.bias)
         nn.init.trunc_normal_(self.weight, std=0.02)
@@ -36,7 +36,7 @@ class DendriticGating(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Importance, float32 (B, N) from 0 to 1, of (B, N, D) tokens."""
         weights = (*self.branches.parameters(), self.weight, self.bias)
-        if self._is_fused and is_inference(tokens, *weights):
+        if self._is_fused and is_half_inference(tokens, *weights):
             scores: Tensor = importance(tokens, *weights)
             return scores
         drive = self.drive(tokens)

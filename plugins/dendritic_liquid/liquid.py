@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .config import LiquidConfig
 from .dendrites import blended
-from .operators import gated, is_inference
+from .operators import fits_gate, gated, is_half_inference
 
 UNIT_TIME = math.log(math.e - 1)
 """softplus of it is 1."""
@@ -32,6 +32,7 @@ class LiquidGate(nn.Module):
         self.tau = nn.Parameter(torch.full((width,), UNIT_TIME))
         self.scale = nn.Parameter(torch.full((width,), config.scale))
         self.share = (place + 1) / depth
+        self._is_fused = fits_gate(config.hidden)
         for linear in (self.backbone, self.heads):
             nn.init.trunc_normal_(linear.weight, std=0.02)
             nn.init.zeros_(linear.bias)
@@ -61,7 +62,7 @@ class LiquidGate(nn.Module):
             importance: (...), which blends x and y; None: y alone.
         """
         weights = (*self.backbone.parameters(), *self.heads.parameters())
-        if is_inference(read, halfway, change, *weights, self.scale):
+        if self._is_fused and is_half_inference(read, halfway, change, *weights, self.scale):
             share = read.new_ones(read.shape[:-1]) if importance is None else importance
             parts = (read, halfway, change, share)
             left: Tensor = gated(*parts, *weights, self.time(), self.scale)

@@ -80,7 +80,7 @@ class DendriticLiquidViT(nn.Module):
         """As `forward`, with every patch that a block computes in its place: `execution: packed` as
         `mask`. `watch` is told what each block does."""
         tokens = self._embedded(inputs)
-        number = torch.arange(self.num_patches, device=inputs.device).expand(len(inputs), -1)
+        number = torch.arange(self.num_patches, device=inputs.device).expand(inputs.shape[0], -1)
         sparse = self.config.sparse
         gathers = sparse is not None and sparse.execution == "topk" and knobs["mask"] == "hard"
         alive, weights = None, None
@@ -150,7 +150,7 @@ class DendriticLiquidViT(nn.Module):
 
     def _embedded(self, inputs: Tensor) -> Tensor:
         patches = self.patches(inputs)
-        cls = self.cls.expand(len(patches), 1, -1)
+        cls = self.cls.expand(patches.shape[0], 1, -1)
         embedded: Tensor = self.dropout(torch.cat([cls, patches], 1) + self.positions)
         return embedded
 

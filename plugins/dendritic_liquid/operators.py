@@ -14,30 +14,40 @@ from labctl.api import register_formula
 
 LONGEST = 128
 """Tokens of a row that `short_attention` holds at once."""
-_HAS_KERNELS = find_spec("triton") is not None
+MOST_UNITS = 256
+"""Hidden units of all dendrites together that `importance` holds at once."""
+WIDEST_GATE = 128
+"""Hidden units that `gated` holds at once."""
+_HAS_TRITON = find_spec("triton") is not None
 _NAMESPACE = __name__.replace(".", "_")
 
 
-def is_short(qkv: Tensor, num_heads: int) -> bool:
+def fits_attention(qkv: Tensor, num_heads: int) -> bool:
     """Whether queries, keys and values (B, N, 3D) are for `short_attention`."""
     size = qkv.shape[-1] // 3 // num_heads
-    return _has_kernels(qkv) and qkv.shape[1] <= LONGEST and size in (16, 32, 64)
+    return _is_half_on_gpu(qkv) and qkv.shape[1] <= LONGEST and size in (16, 32, 64)
 
 
-def is_inference(*tensors: Tensor) -> bool:
-    """Whether tokens and weights are for `importance` and `gated`, which have no gradient."""
-    alike = all(tensor.dtype == tensors[0].dtype for tensor in tensors)
-    return alike and not torch.is_grad_enabled() and _has_kernels(tensors[0])
-
-
-def is_even(branches: int, hidden: int) -> bool:
+def fits_importance(branches: int, hidden: int) -> bool:
     """Whether so many branches of so many units are for `importance`."""
     units = branches * hidden
-    return 16 <= units <= 256 and units.bit_count() == branches.bit_count() == 1
+    return 16 <= units <= MOST_UNITS and units.bit_count() == branches.bit_count() == 1
 
 
-def _has_kernels(tensor: Tensor) -> bool:
-    return _HAS_KERNELS and tensor.is_cuda and tensor.dtype in (torch.bfloat16, torch.float16)
+def fits_gate(hidden: int) -> bool:
+    """Whether so many hidden units are for `gated`."""
+    return hidden <= WIDEST_GATE
+
+
+def is_half_inference(*tensors: Tensor) -> bool:
+    """Whether tokens and weights are all of one half precision, on a GPU, and no gradient is kept:
+    `importance` and `gated` have none."""
+    alike = all(tensor.dtype == tensors[0].dtype for tensor in tensors)
+    return alike and not torch.is_grad_enabled() and _is_half_on_gpu(tensors[0])
+
+
+def _is_half_on_gpu(tensor: Tensor) -> bool:
+    return _HAS_TRITON and tensor.is_cuda and tensor.dtype in (torch.bfloat16, torch.float16)
 
 
 @torch.library.custom_op(f"{_NAMESPACE}::short_attention", mutates_args=())

@@ -61,7 +61,7 @@ class Padding:
         left = torch.bincount(packed.image, minlength=packed.images)
         number = torch.arange(len(packed.image), device=device)
         column = number - (left.cumsum(0) - left)[packed.image] + 1
-        self.columns = 1 + int(left.max())
+        self.columns = 1 + (int(left.max()) if packed.images else 0)
         self.images = packed.images
         every = torch.arange(packed.images, device=device)
         self.row = torch.cat([every, packed.image])

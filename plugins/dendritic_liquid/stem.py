@@ -21,7 +21,7 @@ class Patches(nn.Conv2d):
         channels, (size, _) = self.in_channels, self.kernel_size
         rows, columns = images.shape[2] // size, images.shape[3] // size
         parted = images.reshape(-1, channels, rows, size, columns, size)
-        pixels = parted.permute(0, 2, 4, 1, 3, 5).reshape(len(images), rows * columns, -1)
+        pixels = parted.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         return F.linear(pixels, self.weight.flatten(1), self.bias)
 
 

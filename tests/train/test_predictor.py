@@ -125,6 +125,21 @@ def test_onnx_computes_the_same_for_any_number_of_images(
     assert session.get_modelmeta().custom_metadata_map["labctl.key"] == run.plan.key
 
 
+def test_a_number_of_images_that_onnx_would_hold_to_is_an_error(
+    trained: tuple[Any, Run], tmp_path: Path
+) -> None:
+    class Counting(torch.nn.Module):
+        def forward(self, inputs: Tensor, knobs: Any) -> Tensor:
+            return inputs.reshape(len(inputs), -1)
+
+    _, run = trained
+    model = load_model(run)
+    model.model = Counting()
+    with pytest.raises(RunError, match="they become 2") as caught:
+        export(run, model, tmp_path / "x.onnx")
+    assert "inputs.shape[0]" in str(caught.value) and not (tmp_path / "x.onnx").exists()
+
+
 def test_what_onnx_cannot_say_is_an_error(trained: tuple[Any, Run], tmp_path: Path) -> None:
     class Odd(torch.nn.Module):
         def forward(self, inputs: Tensor, knobs: Any) -> Tensor:

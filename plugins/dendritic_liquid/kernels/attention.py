@@ -168,17 +168,18 @@ def forward(heads: Tensor, num_heads: int) -> Tensor:
     size = width // 3 // num_heads
     mixed = heads.new_empty(images, count, num_heads * size)
     rows, rest = _tiles(count)
-    _forward[(images * num_heads,)](
-        heads,
-        mixed,
-        count,
-        HEADS=num_heads,
-        SIZE=size,
-        SCALE=math.log2(math.e) / math.sqrt(size),
-        ROWS=rows,
-        REST=rest,
-        num_warps=_warps(rows),
-    )
+    with torch.cuda.device_of(heads):
+        _forward[(images * num_heads,)](
+            heads,
+            mixed,
+            count,
+            HEADS=num_heads,
+            SIZE=size,
+            SCALE=math.log2(math.e) / math.sqrt(size),
+            ROWS=rows,
+            REST=rest,
+            num_warps=_warps(rows),
+        )
     return mixed
 
 
@@ -188,19 +189,20 @@ def backward(heads: Tensor, gradient: Tensor, num_heads: int) -> Tensor:
     size = width // 3 // num_heads
     result = torch.empty_like(heads)
     rows, rest = _tiles(count)
-    _backward[(images * num_heads,)](
-        heads,
-        gradient,
-        result,
-        count,
-        HEADS=num_heads,
-        SIZE=size,
-        SCALE=math.log2(math.e) / math.sqrt(size),
-        UNIT=1 / math.sqrt(size),
-        ROWS=rows,
-        REST=rest,
-        num_warps=_warps(rows),
-    )
+    with torch.cuda.device_of(heads):
+        _backward[(images * num_heads,)](
+            heads,
+            gradient,
+            result,
+            count,
+            HEADS=num_heads,
+            SIZE=size,
+            SCALE=math.log2(math.e) / math.sqrt(size),
+            UNIT=1 / math.sqrt(size),
+            ROWS=rows,
+            REST=rest,
+            num_warps=_warps(rows),
+        )
     return result
 
 

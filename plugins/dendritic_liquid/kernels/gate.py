@@ -111,24 +111,25 @@ def gated(
     width, hidden = read.shape[-1], backbone.shape[0]
     count = read.numel() // width
     result = torch.empty_like(read)
-    _gated[(triton.cdiv(count, TOKENS),)](
-        read,
-        halfway,
-        change,
-        share,
-        backbone,
-        backbone_bias,
-        heads,
-        heads_bias,
-        time,
-        scale,
-        result,
-        count,
-        WIDTH=width,
-        HIDDEN=hidden,
-        UNITS=max(16, triton.next_power_of_2(hidden)),
-        TOKENS=TOKENS,
-        CHANNELS=CHANNELS,
-        num_warps=WARPS,
-    )
+    with torch.cuda.device_of(read):
+        _gated[(triton.cdiv(count, TOKENS),)](
+            read,
+            halfway,
+            change,
+            share,
+            backbone,
+            backbone_bias,
+            heads,
+            heads_bias,
+            time,
+            scale,
+            result,
+            count,
+            WIDTH=width,
+            HIDDEN=hidden,
+            UNITS=max(16, triton.next_power_of_2(hidden)),
+            TOKENS=TOKENS,
+            CHANNELS=CHANNELS,
+            num_warps=WARPS,
+        )
     return result

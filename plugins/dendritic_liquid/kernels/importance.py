@@ -57,19 +57,20 @@ def importance(
     width = tokens.shape[-1]
     count = tokens.numel() // width
     result = torch.empty(tokens.shape[:-1], dtype=torch.float32, device=tokens.device)
-    _importance[(triton.cdiv(count, TOKENS),)](
-        tokens,
-        branches,
-        branches_bias,
-        weight,
-        bias,
-        result,
-        count,
-        WIDTH=width,
-        BRANCHES=weight.shape[0],
-        HIDDEN=weight.shape[1],
-        TOKENS=TOKENS,
-        CHANNELS=CHANNELS,
-        num_warps=4,
-    )
+    with torch.cuda.device_of(tokens):
+        _importance[(triton.cdiv(count, TOKENS),)](
+            tokens,
+            branches,
+            branches_bias,
+            weight,
+            bias,
+            result,
+            count,
+            WIDTH=width,
+            BRANCHES=weight.shape[0],
+            HIDDEN=weight.shape[1],
+            TOKENS=TOKENS,
+            CHANNELS=CHANNELS,
+            num_warps=4,
+        )
     return result

@@ -19,14 +19,15 @@ from triton.compiler import ASTSource
 from labctl.registry.registry import Registry
 
 HALF, WHOLE = "*bf16", "*fp32"
-HEADS = ((32, 64, 0), (32, 64, 64), (64, 64, 64))
+HEADS = ((32, 32, 0), (32, 64, 0), (64, 64, 64))
 """Size of a head, rows of its two tiles."""
 
 
 def shared(kernel: Any, given: dict[str, str], constants: dict[str, Any], cc: int) -> int:
     """In bytes, for a compute capability such as 90."""
     signature = {**given, "count": "i32", **dict.fromkeys(constants, "constexpr")}
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    aligned = {(place,): [["tt.divisibility", 16]] for place in range(len(given))}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
     compiled = triton.compile(source, target=GPUTarget("cuda", cc, 32))
     assert compiled.asm["cubin"]
     taken: int = compiled.metadata.shared
@@ -35,9 +36,9 @@ def shared(kernel: Any, given: dict[str, str], constants: dict[str, Any], cc: in
 
 def main(plugins: Path) -> None:
     Registry(plugins).load("dendritic_liquid")
-    attention, weighing, gate = (
-        importlib.import_module(f"labctl_plugins.dendritic_liquid.kernels.{name}")
-        for name in ("attention", "importance", "gate")
+    operators, attention, weighing, gate = (
+        importlib.import_module(f"labctl_plugins.dendritic_liquid.{name}")
+        for name in ("operators", "kernels.attention", "kernels.importance", "kernels.gate")
     )
     kernels: list[tuple[str, Any, dict[str, str], dict[str, Any]]] = []
     for size, rows, rest in HEADS:
@@ -50,13 +51,17 @@ def main(plugins: Path) -> None:
         )
     given = dict.fromkeys(("tokens", "branches", "branches_bias", "weight", "bias"), HALF)
     tiles = {"TOKENS": weighing.TOKENS, "CHANNELS": weighing.CHANNELS, "WIDTH": 256}
-    sizes = {**tiles, "BRANCHES": 4, "HIDDEN": 32}
-    kernels.append(("importance", weighing._importance, {**given, "result": WHOLE}, sizes))
+    for branches, hidden in ((4, 32), (8, operators.MOST_UNITS // 8)):
+        sizes = {**tiles, "BRANCHES": branches, "HIDDEN": hidden}
+        name = f"importance {branches} {hidden}"
+        kernels.append((name, weighing._importance, {**given, "result": WHOLE}, sizes))
     names = ("read", "halfway", "change", "share", "backbone", "backbone_bias", "heads")
     given = dict.fromkeys((*names, "heads_bias", "time", "scale", "result"), HALF)
+    given |= {"share": WHOLE, "time": WHOLE}
     tiles = {"TOKENS": gate.TOKENS, "CHANNELS": gate.CHANNELS, "WIDTH": 256}
-    sizes = {**tiles, "HIDDEN": 40, "UNITS": 64}
-    kernels.append(("gate", gate._gated, {**given, "share": WHOLE, "time": WHOLE}, sizes))
+    for hidden, units in ((40, 64), (operators.WIDEST_GATE, operators.WIDEST_GATE)):
+        sizes = {**tiles, "HIDDEN": hidden, "UNITS": units}
+        kernels.append((f"gate {hidden}", gate._gated, given, sizes))
     taken = {
         f"{name} {cc}": shared(kernel, given, constants, cc)
         for name, kernel, given, constants in kernels

@@ -51,7 +51,7 @@ def interpreted() -> dict[str, float]:
 @pytest.mark.slow
 def test_kernels_compile_without_a_gpu_and_fit_small_ones() -> None:
     taken = told("compiled.py")
-    assert len(taken) == 16
+    assert len(taken) == 20
     for kernel, memory in taken.items():
         assert memory <= (CONSUMER if kernel.endswith("89") else DATACENTRE), kernel
 
@@ -93,10 +93,11 @@ def attention(qkv: Tensor, heads: int) -> Tensor:
 def test_what_the_kernels_take(dl: Any) -> None:
     """Nothing on a CPU; the rule itself is about devices, so it is asked of what stands for one."""
     operators = dl("operators")
-    assert not operators.is_short(torch.zeros(1, 5, 96, dtype=torch.bfloat16), 1)
-    assert not operators.is_inference(torch.zeros(1, dtype=torch.bfloat16))
+    assert not operators.fits_attention(torch.zeros(1, 5, 96, dtype=torch.bfloat16), 1)
+    assert not operators.is_half_inference(torch.zeros(1, dtype=torch.bfloat16))
     fits = {(4, 32): True, (2, 8): True, (3, 16): False, (4, 30): False, (1, 8): False}
-    assert {shape: operators.is_even(*shape) for shape in fits} == fits
+    assert {shape: operators.fits_importance(*shape) for shape in fits} == fits
+    assert operators.fits_gate(128) and not operators.fits_gate(129)
 
 
 def test_operators_cost_what_they_replace(dl: Any, dl_config: Any) -> None:
@@ -135,7 +136,7 @@ def test_on_a_gpu_values_and_gradients_are_as_near_as_torchs(
     short = dl("operators").short_attention
     work = torch.compile(lambda x: 1.0 * short(x, 3), fullgraph=True) if compiled else None
     qkv = torch.randn(4, tokens, 9 * size, device="cuda", dtype=torch.bfloat16)
-    assert dl("operators").is_short(qkv, 3)
+    assert dl("operators").fits_attention(qkv, 3)
     gradient = torch.randn(4, tokens, 3 * size, device="cuda", dtype=torch.bfloat16)
     exact = qkv.double().cpu().requires_grad_()
     attention(exact, 3).backward(gradient.double().cpu())
@@ -152,15 +153,21 @@ def test_on_a_gpu_values_and_gradients_are_as_near_as_torchs(
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
 def test_on_a_gpu_a_model_in_half_precision_says_what_it_says_in_whole(
-    dl_card: Any, dl_config: Any, dl: Any, stands: Any, cifar10: DataSpec
+    dl_card: Any, dl_config: Any, stands: Any, cifar10: DataSpec, compiled: bool
 ) -> None:
+    """By the three operators, which are what is counted when it runs as it is written."""
     torch.manual_seed(0)
     parts = {"dendrites": {}, "liquid": {"scale": 0.5}, "sparse": {"keep": (0.8,) * 2}, "depth": 2}
     model = dl_card("dendritic_liquid_vit").build(dl_config(**parts), cifar10).cuda().eval()
     images, knobs = torch.randn(64, 3, 32, 32, device="cuda"), stands()
-    exact = model.double()(images.double(), knobs).logits
+    exact = model.double()(images.double(), knobs).logits.detach().cpu()
+    half, given = model.bfloat16(), images.bfloat16()
+    run = torch.compile(half, fullgraph=True) if compiled else half
     with torch.no_grad():
-        found = model.bfloat16()(images.bfloat16(), knobs).logits
-        assert dl("operators").is_inference(images.bfloat16())
-    assert far(found, exact.detach().cpu()) < 0.05
+        found = run(given, knobs).logits
+        counted = count(lambda: half(given, knobs)).by_operator
+    assert far(found, exact) < 0.05
+    for name in ("short_attention", "importance", "gated"):
+        assert any(operator.endswith(name) for operator in counted), name
