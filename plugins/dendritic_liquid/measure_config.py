@@ -51,4 +51,4 @@ class InferenceCostConfig(Config):
     compiled: bool = False
     """Whether models are fused by `torch.compile`, for each number of images anew, and on a GPU
     recorded. Packed ones, which wait for the device twice a block, are timed as written, beside a
-    plain one that is not."""
+    plain one that is fused."""

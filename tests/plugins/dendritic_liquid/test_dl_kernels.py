@@ -20,8 +20,6 @@ from labctl.measure.flops import count
 
 HERE = Path(__file__).parent
 TOKENS = (1, 5, 16, 27, 33, 64, 65, 80, 81, 128)
-
-
 CONSUMER, DATACENTRE = 99 * 1024, 227 * 1024
 """Shared memory that a program may take, of compute capability 8.9 and 9.0 (CUDA C++ Programming
 Guide, technical specifications)."""
@@ -91,7 +89,7 @@ def attention(qkv: Tensor, heads: int) -> Tensor:
 
 
 def test_what_the_kernels_take(dl: Any) -> None:
-    """Nothing on a CPU; the rule itself is about devices, so it is asked of what stands for one."""
+    """Nothing on a CPU, and what they can hold."""
     operators = dl("operators")
     assert not operators.fits_attention(torch.zeros(1, 5, 96, dtype=torch.bfloat16), 1)
     assert not operators.is_half_inference(torch.zeros(1, dtype=torch.bfloat16))
