@@ -22,7 +22,8 @@ class DendriticGating(nn.Module):
         self.branches = nn.Linear(width, config.branches * config.hidden)
         self.weight = nn.Parameter(torch.empty(config.branches, config.hidden))
         self.bias = nn.Parameter(torch.full((config.branches,), config.bias))
-        self._is_fused = config.pool == "max" and fits_importance(config.branches, config.hidden)
+        fits = fits_importance(width, config.branches, config.hidden)
+        self._is_fused = config.pool == "max" and fits
         nn.init.trunc_normal_(self.branches.weight, std=0.02)
         nn.init.zeros_(self.branches.bias)
         nn.init.trunc_normal_(self.weight, std=0.02)

@@ -32,7 +32,7 @@ class LiquidGate(nn.Module):
         self.tau = nn.Parameter(torch.full((width,), UNIT_TIME))
         self.scale = nn.Parameter(torch.full((width,), config.scale))
         self.share = (place + 1) / depth
-        self._is_fused = fits_gate(config.hidden)
+        self._is_fused = fits_gate(width, config.hidden)
         for linear in (self.backbone, self.heads):
             nn.init.trunc_normal_(linear.weight, std=0.02)
             nn.init.zeros_(linear.bias)
@@ -63,9 +63,11 @@ class LiquidGate(nn.Module):
         """
         weights = (*self.backbone.parameters(), *self.heads.parameters())
         if self._is_fused and is_half_inference(read, halfway, change, *weights, self.scale):
-            share = read.new_ones(read.shape[:-1]) if importance is None else importance
-            parts = (read, halfway, change, share)
-            left: Tensor = gated(*parts, *weights, self.time(), self.scale)
+            share = importance
+            if share is None:
+                share = read.new_ones(read.shape[:-1], dtype=torch.float32)
+            parts = (read, halfway, change, share.float())
+            left: Tensor = gated(*parts, *weights, self.time().float(), self.scale)
             return left
         written = halfway + change
         gamma, first, second = self.gate(read, written)

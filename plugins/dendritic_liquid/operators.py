@@ -16,7 +16,9 @@ LONGEST = 128
 """Tokens of a row that `short_attention` holds at once."""
 MOST_UNITS = 256
 """Hidden units of all dendrites together that `importance` holds at once."""
-WIDEST_GATE = 128
+CHANNELS = 64
+"""That `importance` and `gated` read at once: they take tokens of a multiple of it."""
+WIDEST_GATE = 64
 """Hidden units that `gated` holds at once."""
 _HAS_TRITON = find_spec("triton") is not None
 _NAMESPACE = __name__.replace(".", "_")
@@ -28,15 +30,16 @@ def fits_attention(qkv: Tensor, num_heads: int) -> bool:
     return _is_half_on_gpu(qkv) and qkv.shape[1] <= LONGEST and size in (16, 32, 64)
 
 
-def fits_importance(branches: int, hidden: int) -> bool:
-    """Whether so many branches of so many units are for `importance`."""
+def fits_importance(width: int, branches: int, hidden: int) -> bool:
+    """Whether tokens of this width and so many branches of so many units are for `importance`."""
     units = branches * hidden
-    return 16 <= units <= MOST_UNITS and units.bit_count() == branches.bit_count() == 1
+    fits = 16 <= units <= MOST_UNITS and units.bit_count() == branches.bit_count() == 1
+    return fits and width % CHANNELS == 0
 
 
-def fits_gate(hidden: int) -> bool:
-    """Whether so many hidden units are for `gated`."""
-    return hidden <= WIDEST_GATE
+def fits_gate(width: int, hidden: int) -> bool:
+    """Whether tokens of this width and so many hidden units are for `gated`."""
+    return width % CHANNELS == 0 and hidden <= WIDEST_GATE
 
 
 def is_half_inference(*tensors: Tensor) -> bool:
@@ -100,16 +103,17 @@ def gated(
 
     Args:
         read: (..., D), what the block reads, as `halfway` and `change`, whose sum it writes.
-        share: (...), of what it writes.
+        share: float32 (...), of what it writes.
         backbone: (c, 2D), with bias (c,).
         heads: (3D, c), with bias (3D,).
-        time: (D,), as `scale`.
+        time: float32 (D,).
+        scale: (D,).
     """
     from .kernels.gate import gated as run
 
     tokens = (read.contiguous(), halfway.contiguous(), change.contiguous())
     weights = (backbone.contiguous(), backbone_bias, heads.contiguous(), heads_bias)
-    return run(*tokens, share.float().contiguous(), *weights, time.float(), scale)
+    return run(*tokens, share.contiguous(), *weights, time, scale)
 
 
 @short_attention.register_fake

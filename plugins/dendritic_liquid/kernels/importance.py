@@ -8,10 +8,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TOKENS = 64
+from .activations import gelu, sigmoid
+
+TOKENS = 128
 """Tokens of a program."""
 CHANNELS = 64
-"""Channels at once."""
+"""Channels at once; must divide the width."""
+WARPS = 8
 
 
 @triton.jit
@@ -30,24 +33,19 @@ def _importance(
     CHANNELS: tl.constexpr,
 ):
     rows = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
-    units, inner = tl.arange(0, BRANCHES * HIDDEN), tl.arange(0, CHANNELS)
+    inside = rows < count
+    units = tl.arange(0, BRANCHES * HIDDEN)
     drive = tl.zeros((TOKENS, BRANCHES * HIDDEN), tl.float32)
     for start in range(0, WIDTH, CHANNELS):
-        columns = start + inner
-        inside = columns[None, :] < WIDTH
-        x = tl.load(
-            tokens + rows[:, None] * WIDTH + columns[None, :],
-            mask=(rows[:, None] < count) & inside,
-            other=0.0,
-        )
-        w = tl.load(branches + units[:, None] * WIDTH + columns[None, :], mask=inside, other=0.0)
-        drive += tl.dot(x, tl.trans(w))
+        columns = start + tl.arange(0, CHANNELS)
+        places = tokens + rows[:, None] * WIDTH + columns[None, :]
+        x = tl.load(places, mask=inside[:, None], other=0.0)
+        drive = tl.dot(x, tl.load(branches + units[None, :] * WIDTH + columns[:, None]), drive)
     drive += tl.load(branches_bias + units)[None, :].to(tl.float32)
-    hidden = 0.5 * drive * (1 + tl.erf(drive * 0.7071067811865476))
-    hidden = hidden * tl.load(weight + units)[None, :].to(tl.float32)
+    hidden = gelu(drive) * tl.load(weight + units)[None, :].to(tl.float32)
     summed = tl.sum(tl.reshape(hidden, (TOKENS, BRANCHES, HIDDEN)), 2)
     summed += tl.load(bias + tl.arange(0, BRANCHES))[None, :].to(tl.float32)
-    tl.store(result + rows, tl.sigmoid(tl.max(summed, 1)), mask=rows < count)
+    tl.store(result + rows, sigmoid(tl.max(summed, 1)), mask=inside)
 
 
 def importance(
@@ -71,6 +69,6 @@ def importance(
             HIDDEN=weight.shape[1],
             TOKENS=TOKENS,
             CHANNELS=CHANNELS,
-            num_warps=4,
+            num_warps=WARPS,
         )
     return result

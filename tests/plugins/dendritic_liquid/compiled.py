@@ -23,12 +23,16 @@ HEADS = ((32, 32, 0), (32, 64, 0), (64, 64, 64))
 """Size of a head, rows of its two tiles."""
 
 
-def shared(kernel: Any, given: dict[str, str], constants: dict[str, Any], cc: int) -> int:
+def shared(
+    kernel: Any, warps: int, given: dict[str, str], constants: dict[str, Any], cc: int
+) -> int:
     """In bytes, for a compute capability such as 90."""
     signature = {**given, "count": "i32", **dict.fromkeys(constants, "constexpr")}
     aligned = {(place,): [["tt.divisibility", 16]] for place in range(len(given))}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
-    compiled = triton.compile(source, target=GPUTarget("cuda", cc, 32))
+    compiled = triton.compile(
+        source, target=GPUTarget("cuda", cc, 32), options={"num_warps": warps}
+    )
     assert compiled.asm["cubin"]
     taken: int = compiled.metadata.shared
     return taken
@@ -40,33 +44,36 @@ def main(plugins: Path) -> None:
         importlib.import_module(f"labctl_plugins.dendritic_liquid.{name}")
         for name in ("operators", "kernels.attention", "kernels.importance", "kernels.gate")
     )
-    kernels: list[tuple[str, Any, dict[str, str], dict[str, Any]]] = []
+    taken: dict[str, int] = {}
+
+    def take(
+        name: str, kernel: Any, warps: int, given: dict[str, str], constants: dict[str, Any]
+    ) -> None:
+        for cc in (89, 90):
+            taken[f"{name} {cc}"] = shared(kernel, warps, given, constants, cc)
+
     for size, rows, rest in HEADS:
         tiles = {"HEADS": 8, "SIZE": size, "SCALE": 0.25, "ROWS": rows, "REST": rest}
-        forth = dict.fromkeys(("heads", "mixed"), HALF)
-        back = dict.fromkeys(("heads", "gradient", "result"), HALF)
-        kernels.append((f"forward {size} {rows} {rest}", attention._forward, forth, tiles))
-        kernels.append(
-            (f"backward {size} {rows} {rest}", attention._backward, back, {**tiles, "UNIT": 1.0})
-        )
+        given, warps = dict.fromkeys(("heads", "mixed"), HALF), attention._warps(rows)
+        take(f"forward {size} {rows} {rest}", attention._forward, warps, given, tiles)
+        given = dict.fromkeys(("heads", "gradient", "result"), HALF)
+        tiles["UNIT"] = 1.0
+        take(f"backward {size} {rows} {rest}", attention._backward, warps, given, tiles)
     given = dict.fromkeys(("tokens", "branches", "branches_bias", "weight", "bias"), HALF)
-    tiles = {"TOKENS": weighing.TOKENS, "CHANNELS": weighing.CHANNELS, "WIDTH": 256}
+    given["result"] = WHOLE
     for branches, hidden in ((4, 32), (8, operators.MOST_UNITS // 8)):
-        sizes = {**tiles, "BRANCHES": branches, "HIDDEN": hidden}
+        sizes = {"WIDTH": 256, "BRANCHES": branches, "HIDDEN": hidden}
+        tiles = {"TOKENS": weighing.TOKENS, "CHANNELS": weighing.CHANNELS, **sizes}
         name = f"importance {branches} {hidden}"
-        kernels.append((name, weighing._importance, {**given, "result": WHOLE}, sizes))
+        take(name, weighing._importance, weighing.WARPS, given, tiles)
     names = ("read", "halfway", "change", "share", "backbone", "backbone_bias", "heads")
     given = dict.fromkeys((*names, "heads_bias", "time", "scale", "result"), HALF)
     given |= {"share": WHOLE, "time": WHOLE}
-    tiles = {"TOKENS": gate.TOKENS, "CHANNELS": gate.CHANNELS, "WIDTH": 256}
-    for hidden, units in ((40, 64), (operators.WIDEST_GATE, operators.WIDEST_GATE)):
-        sizes = {**tiles, "HIDDEN": hidden, "UNITS": units}
-        kernels.append((f"gate {hidden}", gate._gated, given, sizes))
-    taken = {
-        f"{name} {cc}": shared(kernel, given, constants, cc)
-        for name, kernel, given, constants in kernels
-        for cc in (89, 90)
-    }
+    for hidden in (40, operators.WIDEST_GATE):
+        main, rest = gate.tiles(hidden)
+        sizes = {"WIDTH": 256, "HIDDEN": hidden, "MAIN": main, "REST": rest}
+        tiles = {"TOKENS": gate.TOKENS, "READ": gate.READ, "WRITTEN": gate.WRITTEN, **sizes}
+        take(f"gate {hidden}", gate._gated, gate.WARPS, given, tiles)
     json.dump(taken, sys.stdout)
 
 

@@ -18,9 +18,9 @@ from labctl.registry.registry import Registry
 
 TOKENS = (1, 5, 16, 27, 33, 64, 65, 80, 81, 128)
 SIZES = (16, 32)
-DENDRITES = ((64, 4, 32, 65), (48, 2, 8, 3), (96, 1, 16, 64))
+DENDRITES = ((64, 4, 32, 65), (128, 2, 8, 3), (192, 1, 16, 130))
 """Width, branches, hidden units, tokens."""
-GATES = ((64, 40, 70), (48, 5, 3), (96, 16, 64))
+GATES = ((64, 40, 130), (128, 5, 3), (192, 16, 64), (64, 64, 5))
 """Width, hidden units, tokens."""
 
 

@@ -69,12 +69,12 @@ def test_logits_that_are_far_apart_neither_overflow_nor_vanish(
     assert interpreted["far apart"] < 1e-5
 
 
-@pytest.mark.parametrize("shape", ["64 4 32 65", "48 2 8 3", "96 1 16 64"])
+@pytest.mark.parametrize("shape", ["64 4 32 65", "128 2 8 3", "192 1 16 130"])
 def test_importance_in_one_pass_is_importance(interpreted: dict[str, float], shape: str) -> None:
     assert interpreted[f"importance {shape}"] < 1e-5
 
 
-@pytest.mark.parametrize("shape", ["64 40 70", "48 5 3", "96 16 64"])
+@pytest.mark.parametrize("shape", ["64 40 130", "128 5 3", "192 16 64", "64 64 5"])
 @pytest.mark.parametrize("blend", [True, False])
 def test_a_gate_in_one_pass_is_the_gate(
     interpreted: dict[str, float], shape: str, blend: bool
@@ -94,8 +94,9 @@ def test_what_the_kernels_take(dl: Any) -> None:
     assert not operators.fits_attention(torch.zeros(1, 5, 96, dtype=torch.bfloat16), 1)
     assert not operators.is_half_inference(torch.zeros(1, dtype=torch.bfloat16))
     fits = {(4, 32): True, (2, 8): True, (3, 16): False, (4, 30): False, (1, 8): False}
-    assert {shape: operators.fits_importance(*shape) for shape in fits} == fits
-    assert operators.fits_gate(128) and not operators.fits_gate(129)
+    assert {shape: operators.fits_importance(128, *shape) for shape in fits} == fits
+    assert operators.fits_gate(64, 64) and not operators.fits_gate(64, 65)
+    assert not operators.fits_importance(96, 4, 32) and not operators.fits_gate(96, 40)
 
 
 def test_operators_cost_what_they_replace(dl: Any, dl_config: Any) -> None:
