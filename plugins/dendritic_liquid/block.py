@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from .attention import Attention
 from .config import DendriticLiquidConfig
@@ -15,7 +16,8 @@ class Block(nn.Module):
     """y = x + Attention(LN x); y = y + MLP(LN y); then x' = (1 - s) x + s y + gate(x, y).
 
     s is the importance of a token, 1 for CLS and where it is not asked for; the gate adds nothing
-    where there is none. So with neither, x' = y to the last bit.
+    where there is none. So with neither, x' = y to the last bit. In training, images skip attention
+    or the MLP by lot, more of them in later blocks (stochastic depth, Huang et al. 2016).
     """
 
     def __init__(self, config: DendriticLiquidConfig, place: int) -> None:
@@ -31,6 +33,8 @@ class Block(nn.Module):
             nn.Linear(hidden, width),
         )
         self.dropout = nn.Dropout(config.dropout)
+        rate = config.drop_path * place / max(1, config.depth - 1)
+        self.drop_path = StochasticDepth(rate, "row")
         self.apply(_init_linear)
         self.dendrites: DendriticGating | None = None
         if config.dendrites is not None:
@@ -51,12 +55,16 @@ class Block(nn.Module):
     def write(self, tokens: Tensor, mixed: Tensor, importance: Tensor | None) -> Tensor:
         """x' (..., D) of tokens x (..., D), what they attended to (..., D), and the importance
         (...) of each, 1 for CLS."""
-        halfway: Tensor = tokens + self.dropout(self.attention.proj(mixed))
-        change = self.dropout(self.mlp(self.norm2(halfway)))
+        halfway: Tensor = tokens + self._branch(self.attention.proj(mixed))
+        change = self._branch(self.mlp(self.norm2(halfway)))
         if self.liquid is not None:
             left: Tensor = self.liquid(tokens, halfway, change, importance)
             return left
         return blended(tokens, halfway + change, importance)
+
+    def _branch(self, change: Tensor) -> Tensor:
+        dropped: Tensor = self.drop_path(self.dropout(change))
+        return dropped
 
 
 def _init_linear(module: nn.Module) -> None:

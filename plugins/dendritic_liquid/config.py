@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
@@ -18,8 +19,10 @@ class StemConfig(Config):
     """Convolutions of 3x3 pixels, and one of 1x1, that make the patches."""
 
     widths: tuple[Channels, ...] = Field(default=(64, 128, 256), min_length=1)
-    """Channels after each of 3x3. The last log2(patch_size) of them halve the resolution, those
-    before keep it."""
+    """Channels after each of 3x3."""
+    strides: tuple[Literal[1, 2], ...] | None = None
+    """Of each of 3x3: 2 halves the resolution, and patch_size is their product; null: the last
+    log2(patch_size) halve it."""
 
 
 class DendritesConfig(Config):
@@ -93,6 +96,9 @@ class DendriticLiquidConfig(Config):
     """Width of the hidden layer of a block's MLP, over embed_dim."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """After the position embedding, after the attention's projection, and twice in the MLP."""
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    """Stochastic depth: share of the images that skip attention, and of those that skip the MLP, in
+    the last block; it rises linearly from 0 in the first."""
     dendrites: DendritesConfig | None = None
     """Importance of tokens by dendritic gating; null: every token counts fully."""
     liquid: LiquidConfig | None = None
@@ -117,15 +123,26 @@ class DendriticLiquidConfig(Config):
             )
         if self.stem is not None:
             halvings = self.patch_size.bit_length() - 1
+            strides, count = self.stem.strides, len(self.stem.widths)
             if self.patch_size != 1 << halvings:
                 raise ValueError(
                     f"stem halves the resolution, and patch_size {self.patch_size} is no power of "
                     f"two; patch_size {1 << halvings}, or stem: null"
                 )
-            if len(self.stem.widths) < halvings:
+            if strides is not None and len(strides) != count:
                 raise ValueError(
-                    f"stem.widths has {len(self.stem.widths)} convolutions, and patch_size "
-                    f"{self.patch_size} needs {halvings} that halve the resolution"
+                    f"stem.strides has {len(strides)} numbers, and stem.widths {count}: one of "
+                    "each for every convolution"
+                )
+            if strides is not None and math.prod(strides) != self.patch_size:
+                raise ValueError(
+                    f"stem.strides come to {math.prod(strides)}, and patch_size is "
+                    f"{self.patch_size}; {halvings} of them must be 2, or strides: null"
+                )
+            if count < halvings:
+                raise ValueError(
+                    f"stem.widths has {count} convolutions, and patch_size {self.patch_size} needs "
+                    f"{halvings} that halve the resolution"
                 )
         if self.sparse is not None:
             if self.sparse.score == "dendrites" and self.dendrites is None:

@@ -37,7 +37,9 @@ def patches_in_blocks(
 
 
 def stem_strides(config: StemConfig, patch_size: int) -> list[int]:
-    """Of its convolutions of 3x3: 2 of the last log2(patch_size), 1 of those before."""
+    """Of its convolutions of 3x3."""
+    if config.strides is not None:
+        return list(config.strides)
     halvings = patch_size.bit_length() - 1
     return [1] * (len(config.widths) - halvings) + [2] * halvings
 

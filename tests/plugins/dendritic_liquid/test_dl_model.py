@@ -94,6 +94,25 @@ def test_a_patch_without_importance_stays_what_it_was(
     assert not torch.equal(written[:, 0], tokens[:, 0]), "CLS always counts"
 
 
+def test_images_skip_branches_by_lot_and_the_others_scale_them(dl: Any, small: Any) -> None:
+    """More of them the later the block, and none in evaluation."""
+    block = dl("block").Block(small(drop_path=0.5, depth=3), 1)
+    tokens, mixed = torch.randn(2, 400, 9, 16, dtype=torch.float64)
+    torch.nn.init.zeros_(block.double().mlp[-1].weight)
+    branch = block.eval().write(tokens, mixed, None) - tokens
+    found = block.train().write(tokens, mixed, None) - tokens
+    skips = found.flatten(1).norm(dim=1) < 1e-9
+    torch.testing.assert_close(found[~skips], branch[~skips] / 0.75)
+    assert 60 < int(skips.sum()) < 140, "0.25 of 400, within five standard deviations"
+    torch.nn.init.zeros_(block.attention.proj.weight)
+    torch.nn.init.ones_(block.mlp[-1].bias)
+    skips_mlp = (block.write(tokens, mixed, None) - tokens).flatten(1).norm(dim=1) < 1e-9
+    assert 60 < int(skips_mlp.sum()) < 140
+    rates = [dl("block").Block(small(drop_path=0.5, depth=3), i).drop_path.p for i in range(3)]
+    assert rates == [0.0, 0.25, 0.5]
+    assert dl("block").Block(small(drop_path=0.5, depth=1, sparse=None), 0).drop_path.p == 0.0
+
+
 def test_cls_may_rank_where_there_are_dendrites(
     dl_card: Any, dl: Any, small: Any, stands: Any, small_images: DataSpec
 ) -> None:

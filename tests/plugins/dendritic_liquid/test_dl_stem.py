@@ -25,8 +25,10 @@ def parameters(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def stem(dl: Callable[[str], ModuleType], widths: tuple[int, ...], patch_size: int) -> Any:
-    config = dl("config").StemConfig(widths=widths)
+def stem(
+    dl: Callable[[str], ModuleType], patch_size: int, widths: tuple[int, ...], **options: Any
+) -> Any:
+    config = dl("config").StemConfig(widths=widths, **options)
     return dl("stem").Stem(config, 3, patch_size, 16).eval()
 
 
@@ -44,8 +46,18 @@ def test_patches_are_a_convolution_as_large_as_its_stride(dl: Any, patch_size: i
 def test_the_last_convolutions_halve(
     dl: Any, patch_size: int, strides: tuple[int, int, int]
 ) -> None:
-    """Convolution, batch norm and ReLU three times, then a linear map of each pixel."""
-    module, images = stem(dl, (4, 6, 8), patch_size), torch.randn(2, 3, 16, 16)
+    _is_convolutions(stem(dl, patch_size, (4, 6, 8)), patch_size, strides)
+
+
+@pytest.mark.parametrize(("patch_size", "strides"), [(1, (1, 1)), (2, (2, 1, 1)), (4, (2, 1, 2))])
+def test_or_those_that_the_config_says(dl: Any, patch_size: int, strides: tuple[int, ...]) -> None:
+    widths = (4, 6, 8)[: len(strides)]
+    _is_convolutions(stem(dl, patch_size, widths, strides=strides), patch_size, strides)
+
+
+def _is_convolutions(module: Any, patch_size: int, strides: tuple[int, ...]) -> None:
+    """Convolution, batch norm and ReLU of each stride, then a linear map of each pixel."""
+    images = torch.randn(2, 3, 16, 16)
     for norm in (layer for layer in module.layers if isinstance(layer, torch.nn.BatchNorm2d)):
         torch.nn.init.normal_(norm.running_mean)
         torch.nn.init.uniform_(norm.running_var, 0.5, 2.0)
@@ -84,15 +96,18 @@ def test_its_size_and_cost_at_the_documents_size(
     assert fvcore_macs(model, image, {}).total == macs + of_norms
 
 
-@pytest.mark.parametrize("patch_size", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("patch_size", "strides"), [(1, None), (2, None), (4, None), (2, (2, 1)), (1, (1, 1))]
+)
 @pytest.mark.parametrize(
     "parts", [{}, {"dendrites": {"hidden": 4}, "sparse": {"keep": (0.5,) * 3}}]
 )
 def test_the_formula_of_cost_is_what_runs(
     dl_card: Any, dl: Any, small: Any, stands: Any, small_images: DataSpec,
-    patch_size: int, parts: dict[str, Any],
+    patch_size: int, strides: tuple[int, ...] | None, parts: dict[str, Any],
 ) -> None:  # fmt: skip
-    config = small(stem={"widths": (4, 6)}, patch_size=patch_size, **parts)
+    stem = {"widths": (4, 6), "strides": strides}
+    config = small(stem=stem, patch_size=patch_size, **parts)
     model = dl_card("dendritic_liquid_vit").build(config, small_images).eval()
     counted = count(lambda: model(torch.randn(1, 1, 8, 8), stands())).flops
     assert counted == 2 * dl("cost").forward_macs(config, small_images, {"mask": "hard"})
@@ -127,6 +142,8 @@ def test_cost_of_inference_is_beside_the_plain_transformer_of_the_same_stem(
     [
         ({"patch_size": 5}, "patch_size 5 is no power of two; patch_size 4, or stem: null"),
         ({"patch_size": 8, "stem": {"widths": (4, 8)}}, "2 convolutions, and patch_size 8 needs 3"),
+        ({"stem": {"strides": (2, 2)}}, "strides has 2 numbers, and stem.widths 3"),
+        ({"stem": {"strides": (2, 1, 1)}}, "come to 2, and patch_size is 4; 2 of them must be 2"),
     ],
 )
 def test_what_does_not_fit_is_said(dl_config: Any, options: dict[str, Any], said: str) -> None:
