@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .operators import fits_attention, short_attention
+from .operators import fits_attention, short_attention, short_masked_attention
 from .sparsity import masked_attention
 
 
@@ -27,8 +27,12 @@ class Attention(nn.Module):
     def mixed(self, qkv: Tensor, weights: Tensor | None = None) -> Tensor:
         """What tokens attend to, (B, N, D) of (B, N, 3D); `weights` (B, N) of keys, None for all
         alike."""
-        if weights is None and fits_attention(qkv, self.num_heads):
-            short: Tensor = short_attention(qkv, self.num_heads)
+        if fits_attention(qkv, self.num_heads):
+            short: Tensor = (
+                short_attention(qkv, self.num_heads)
+                if weights is None
+                else short_masked_attention(qkv, weights.float(), self.num_heads)
+            )
             return short
         if weights is None:
             mixed = F.scaled_dot_product_attention(*self.heads(qkv))

@@ -25,7 +25,8 @@ _NAMESPACE = __name__.replace(".", "_")
 
 
 def fits_attention(qkv: Tensor, num_heads: int) -> bool:
-    """Whether queries, keys and values (B, N, 3D) are for `short_attention`."""
+    """Whether queries, keys and values (B, N, 3D) are for `short_attention` and
+    `short_masked_attention`."""
     size = qkv.shape[-1] // 3 // num_heads
     return _is_half_on_gpu(qkv) and qkv.shape[1] <= LONGEST and size in (16, 32, 64)
 
@@ -66,7 +67,29 @@ def short_attention_backward(qkv: Tensor, gradient: Tensor, num_heads: int) -> T
     """Gradient (B, N, 3D) of `qkv`, of that of what `short_attention` makes of it, (B, N, D)."""
     from .kernels.attention import backward
 
-    return backward(qkv.contiguous(), gradient.contiguous(), num_heads)
+    return backward(qkv.contiguous(), gradient.contiguous(), num_heads)[0]
+
+
+@torch.library.custom_op(f"{_NAMESPACE}::short_masked_attention", mutates_args=())
+def short_masked_attention(qkv: Tensor, weights: Tensor, num_heads: int) -> Tensor:
+    """As `masked_attention`, (B, N, D) of queries, keys and values (B, N, 3D) and of what keys
+    count, float32 (B, N)."""
+    from .kernels.attention import forward
+
+    return forward(qkv.contiguous(), num_heads, weights.contiguous())
+
+
+@torch.library.custom_op(f"{_NAMESPACE}::short_masked_attention_backward", mutates_args=())
+def short_masked_attention_backward(
+    qkv: Tensor, weights: Tensor, gradient: Tensor, num_heads: int
+) -> tuple[Tensor, Tensor]:
+    """Gradients (B, N, 3D) and float32 (B, N) of `qkv` and `weights`, of that of what
+    `short_masked_attention` makes of them, (B, N, D)."""
+    from .kernels.attention import backward
+
+    given = (qkv.contiguous(), gradient.contiguous(), num_heads, weights.contiguous())
+    of_qkv, of_weights = backward(*given)
+    return of_qkv, of_weights.sum(1)
 
 
 @torch.library.custom_op(f"{_NAMESPACE}::importance", mutates_args=())
@@ -126,6 +149,19 @@ def _like_qkv(qkv: Tensor, gradient: Tensor, num_heads: int) -> Tensor:
     return torch.empty_like(qkv, memory_format=torch.contiguous_format)
 
 
+@short_masked_attention.register_fake
+def _like_masked(qkv: Tensor, weights: Tensor, num_heads: int) -> Tensor:
+    return qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
+
+
+@short_masked_attention_backward.register_fake
+def _like_both(
+    qkv: Tensor, weights: Tensor, gradient: Tensor, num_heads: int
+) -> tuple[Tensor, Tensor]:
+    of_qkv = torch.empty_like(qkv, memory_format=torch.contiguous_format)
+    return of_qkv, weights.new_empty(weights.shape)
+
+
 @importance.register_fake
 def _like_tokens(tokens: Tensor, *_: Tensor) -> Tensor:
     return tokens.new_empty(tokens.shape[:-1], dtype=torch.float32)
@@ -146,7 +182,18 @@ def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
     return short_attention_backward(qkv, gradient, ctx.num_heads), None
 
 
+def _keep_masked(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+    qkv, weights, ctx.num_heads = inputs
+    ctx.save_for_backward(qkv, weights)
+
+
+def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    qkv, weights = ctx.saved_tensors
+    return *short_masked_attention_backward(qkv, weights, gradient, ctx.num_heads), None
+
+
 short_attention.register_autograd(_gradient, setup_context=_keep)
+short_masked_attention.register_autograd(_gradients, setup_context=_keep_masked)
 
 
 def attention_flops(qkv: Sequence[int], num_heads: int, **_: object) -> int:
@@ -160,6 +207,20 @@ def attention_backward_flops(
 ) -> int:
     """Gradients of q, k, v and of the weights; scores computed anew are not counted."""
     return 2 * attention_flops(qkv, num_heads)
+
+
+def masked_attention_flops(
+    qkv: Sequence[int], weights: Sequence[int], num_heads: int, **_: object
+) -> int:
+    """As without a mask."""
+    return attention_flops(qkv, num_heads)
+
+
+def masked_attention_backward_flops(
+    qkv: Sequence[int], weights: Sequence[int], gradient: Sequence[int], num_heads: int, **_: object
+) -> int:
+    """As without a mask."""
+    return attention_backward_flops(qkv, gradient, num_heads)
 
 
 def importance_flops(
@@ -185,5 +246,7 @@ def gated_flops(
 _operators = getattr(torch.ops, _NAMESPACE)
 register_formula(_operators.short_attention, attention_flops)
 register_formula(_operators.short_attention_backward, attention_backward_flops)
+register_formula(_operators.short_masked_attention, masked_attention_flops)
+register_formula(_operators.short_masked_attention_backward, masked_attention_backward_flops)
 register_formula(_operators.importance, importance_flops)
 register_formula(_operators.gated, gated_flops)

@@ -53,12 +53,17 @@ def main(plugins: Path) -> None:
             taken[f"{name} {cc}"] = shared(kernel, warps, given, constants, cc)
 
     for size, rows, rest in HEADS:
-        tiles = {"HEADS": 8, "SIZE": size, "SCALE": 0.25, "ROWS": rows, "REST": rest}
-        given, warps = dict.fromkeys(("heads", "mixed"), HALF), attention._warps(rows)
-        take(f"forward {size} {rows} {rest}", attention._forward, warps, given, tiles)
-        given = dict.fromkeys(("heads", "gradient", "result"), HALF)
-        tiles["UNIT"] = 1.0
-        take(f"backward {size} {rows} {rest}", attention._backward, warps, given, tiles)
+        warps = attention._warps(rows)
+        for masked in (False, True):
+            name, weights = f"{masked} {size} {rows} {rest}", WHOLE if masked else HALF
+            tiles = {"HEADS": 8, "SIZE": size, "SCALE": 0.25, "ROWS": rows, "REST": rest}
+            tiles["MASKED"] = masked
+            given = {"heads": HALF, "key_weights": weights, "mixed": HALF}
+            take(f"forward {name}", attention._forward, warps, given, tiles)
+            given = {"heads": HALF, "key_weights": weights, "gradient": HALF, "result": HALF}
+            given["of_weights"] = weights
+            tiles["UNIT"] = 1.0
+            take(f"backward {name}", attention._backward, warps, given, tiles)
     given = dict.fromkeys(("tokens", "branches", "branches_bias", "weight", "bias"), HALF)
     given["result"] = WHOLE
     for branches, hidden in ((4, 32), (8, operators.MOST_UNITS // 8)):

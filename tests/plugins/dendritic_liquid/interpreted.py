@@ -24,10 +24,16 @@ GATES = ((64, 40, 130), (128, 5, 3), (192, 16, 64), (64, 64, 5))
 """Width, hidden units, tokens."""
 
 
+def parts(qkv: Tensor, heads: int) -> Tensor:
+    return qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+
+
+def joined(heads: Tensor) -> Tensor:
+    return heads.transpose(1, 2).flatten(2)
+
+
 def attention(qkv: Tensor, heads: int) -> Tensor:
-    queries, keys, values = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-    mixed = F.scaled_dot_product_attention(queries, keys, values)
-    return mixed.transpose(1, 2).flatten(2)
+    return joined(F.scaled_dot_product_attention(*parts(qkv, heads)))
 
 
 def far(found: Tensor, expected: Tensor) -> float:
@@ -36,11 +42,11 @@ def far(found: Tensor, expected: Tensor) -> float:
 
 def main(plugins: Path) -> None:
     Registry(plugins).load("dendritic_liquid")
-    attending, weighing, gating, dendrites, liquid, config = (
+    attending, weighing, gating, sparsity, dendrites, liquid, config = (
         importlib.import_module(f"labctl_plugins.dendritic_liquid.{name}")
         for name in (
             "kernels.attention", "kernels.importance", "kernels.gate",
-            "dendrites", "liquid", "config",
+            "sparsity", "dendrites", "liquid", "config",
         )
     )  # fmt: skip
     torch.manual_seed(0)
@@ -54,13 +60,29 @@ def main(plugins: Path) -> None:
             assert qkv.grad is not None
             with torch.no_grad():
                 errors[f"forward {tokens} {size}"] = far(attending.forward(qkv, 2), expected)
-                slope = attending.backward(qkv, gradient, 2)
+                slope, _ = attending.backward(qkv, gradient, 2)
                 errors[f"backward {tokens} {size}"] = far(slope, qkv.grad)
+            weights = torch.rand(2, tokens)
+            weights[:, 0], weights[0, 1 : tokens // 2] = 1.0, 0.0
+            given = (qkv, weights.requires_grad_())
+            queries, keys, values = parts(qkv, 2)
+            expected = joined(sparsity.masked_attention(queries, keys, values, weights))
+            exact = torch.autograd.grad(expected, given, gradient)
+            with torch.no_grad():
+                mixed = attending.forward(qkv, 2, weights)
+                errors[f"masked forward {tokens} {size}"] = far(mixed, expected)
+                of_qkv, of_weights = attending.backward(qkv, gradient, 2, weights)
+                found = torch.cat([of_qkv.flatten(), of_weights.sum(1).flatten()])
+                slopes = torch.cat([slope.flatten() for slope in exact])
+                errors[f"masked backward {tokens} {size}"] = far(found, slopes)
     qkv = 30 * torch.randn(1, 70, 3 * 16)
     errors["far apart"] = far(attending.forward(qkv, 1), attention(qkv, 1))
+    weights = (torch.rand(1, 70) < 0.5).float()
+    expected = joined(sparsity.masked_attention(*parts(qkv, 1), weights))
+    errors["masked, far apart"] = far(attending.forward(qkv, 1, weights), expected)
     for width, branches, hidden, tokens in DENDRITES:
-        parts = config.DendritesConfig(branches=branches, hidden=hidden)
-        dendrite = dendrites.DendriticGating(width, parts)
+        own = config.DendritesConfig(branches=branches, hidden=hidden)
+        dendrite = dendrites.DendriticGating(width, own)
         for parameter in dendrite.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
         given = torch.randn(2, tokens, width)
