@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from labctl.errors import Problem, RecipeError
@@ -15,11 +15,14 @@ _OPTIONS = ("loss", "measure")
 """Collections whose entries may well have no fields."""
 NAMING = ("architecture", "name", "kind")
 """Fields that say what a block is; a layer that changes one replaces the whole block."""
+TABLE = "values"
+"""Of a schedule, by time. Its keys are data: a layer that has one replaces it whole."""
 NOTHING = Node({}, Mark(""))
 
 
 def laid(under: Node, over: Node) -> Node:
-    """The recipe `over` laid on the recipe `under`: mappings key by key, anything else replaced.
+    """The recipe `over` laid on the recipe `under`: mappings key by key; anything else, and the
+    table of a schedule, is replaced.
 
     A block that names another thing than the one below it (another `name`, `kind` or
     `architecture`) replaces it whole: the fields of the one mean nothing to the other.
@@ -55,25 +58,34 @@ def _stacked(under: Node, over: Node) -> Node:
     for key, child in over.children.items():
         below = children.get(key, NOTHING)
         if key == "presets":
-            children[key] = _entries(below, child, are_recipes=True)
+            children[key] = _entries(below, child, _preset)
         elif key in COLLECTIONS:
-            children[key] = _entries(below, child)
+            children[key] = _entries(below, child, _schedule if key == "schedules" else _block)
         else:
             children[key] = _block(below, child)
         keys[key] = over.keys[key]
     return Node(children, over.mark, keys)
 
 
-def _entries(under: Node, over: Node, are_recipes: bool = False) -> Node:
+def _entries(under: Node, over: Node, lay: Callable[[Node, Node], Node]) -> Node:
     if not isinstance(over.value, dict):
         return over
     children, keys = dict(under.children), dict(under.keys)
     for key, child in over.value.items():
-        below = children.get(key, NOTHING)
-        is_recipe = are_recipes and isinstance(child.value, dict)
-        children[key] = _stacked(below, child) if is_recipe else _block(below, child)
+        children[key] = lay(children.get(key, NOTHING), child)
         keys[key] = over.keys[key]
     return Node(children, over.mark, keys)
+
+
+def _preset(under: Node, over: Node) -> Node:
+    return _stacked(under, over) if isinstance(over.value, dict) else over
+
+
+def _schedule(under: Node, over: Node) -> Node:
+    block, table = _block(under, over), over.get(TABLE)
+    if table is None:
+        return block
+    return Node({**block.children, TABLE: table}, block.mark, block.keys)
 
 
 def _block(under: Node, over: Node) -> Node:
@@ -139,14 +151,17 @@ def point_of(overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def _branch(below: Node, parts: list[str], value: Node, mark: Mark) -> Node:
-    """A tree with `value` at `parts`, and but for that only the rest of lists on the way."""
+    """A tree with `value` at `parts`, and but for that only the rest of lists and tables on the
+    way."""
     if not parts:
         return value
     part, rest = parts[0], parts[1:]
     if not isinstance(below.value, list):
-        return Node(
-            {part: _branch(below.get(part) or NOTHING, rest, value, mark)}, mark, {part: mark}
-        )
+        branch = _branch(below.get(part) or NOTHING, rest, value, mark)
+        if part == TABLE and len(rest) == 1:
+            table = below.get(part) or NOTHING
+            branch = _block(table, branch)
+        return Node({part: branch}, mark, {part: mark})
     entries = list(below.value)
     if not part.isdecimal() or int(part) >= len(entries):
         count = len(entries)

@@ -55,6 +55,22 @@ def over(under: Any, *layers: Any) -> Any:
             "{schedules: {lr: {kind: b}}}",
             "{schedules: {lr: {kind: b}}}",
         ),
+        # A table of times is not fields: those of the layer below would stand between.
+        (
+            "{schedules: {m: {kind: step, every: 1, values: {0%: a, 10%: b}}}}",
+            "{schedules: {m: {values: {0%: a, 50%: c}}}}",
+            "{schedules: {m: {kind: step, every: 1, values: {0%: a, 50%: c}}}}",
+        ),
+        (
+            "{presets: {p: {schedules: {m: {values: {0%: a, 10%: b}}}}}}",
+            "{presets: {p: {schedules: {m: {values: {0%: c}}}}}}",
+            "{presets: {p: {schedules: {m: {values: {0%: c}}}}}}",
+        ),
+        (
+            "{model: {values: {a: 1}}}",
+            "{model: {values: {b: 2}}}",
+            "{model: {values: {a: 1, b: 2}}}",
+        ),
         # One that names the same, or nothing, does not.
         ("{data: {name: a, val: 3}}", "{data: {name: a, x: 1}}", "{data: {name: a, val: 3, x: 1}}"),
         ("{data: {name: a}}", "{data: {val: 1}}", "{data: {name: a, val: 1}}"),
@@ -172,6 +188,14 @@ UNDER = {"a": 0, "b": [10, {"c": 20}], "model": {"architecture": "x", "depth": 3
 )
 def test_overrides(texts: list[str], changed: Any) -> None:
     assert overridden(tree(UNDER), texts).plain() == UNDER | changed
+
+
+def test_an_override_reaches_into_a_table() -> None:
+    steps = {"m": {"kind": "step", "values": {"0%": "a", "30%": "b"}}}
+    found = overridden(tree({"schedules": steps}), ["schedules.m.values.30%=c"])
+    assert found.plain()["schedules"]["m"] == {"kind": "step", "values": {"0%": "a", "30%": "c"}}
+    found = overridden(tree({"schedules": steps}), ["schedules.m.values={0%: d}"])
+    assert found.plain()["schedules"]["m"] == {"kind": "step", "values": {"0%": "d"}}
 
 
 def test_every_wrong_override_is_named() -> None:
