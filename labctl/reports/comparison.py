@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+from labctl.plans.plan import leaves
 
 from .hardware import peak_flops
 from .quantity import value_of
@@ -39,16 +41,37 @@ def unlike(*rows: Row) -> str:
     unknown = [row.recipe.label for row in rows if not row.conditions]
     if unknown:
         return f"conditions unknown of {', '.join(unknown)}"
-    parts = []
-    for name, word in _NAMED.items():
-        values = {row.recipe.label: _shown(row.conditions, name) for row in rows}
-        if len({value for found in values.values() for value in found}) > 1:
-            shown = {label: " and ".join(found) for label, found in values.items()}
-            of_rows = [
-                f"{label} {text}" if len(rows) > 1 else text for label, text in shown.items()
-            ]
-            parts.append(f"{word} ({', '.join(of_rows)})")
-    return f"different conditions: {'; '.join(parts)}"
+    found = {
+        word: {row.recipe.label: _shown(row.conditions, name) for row in rows}
+        for name, word in _NAMED.items()
+    }
+    return f"different conditions: {'; '.join(_parted(found))}"
+
+
+def measured_unlike(metric: str, *rows: Row) -> str:
+    """In what the settings differ of the measurement that recorded `metric` of the rows' seeds;
+    empty if in nothing."""
+    name, found = metric.partition("/")[0], dict[str, dict[str, list[str]]]()
+    for row in rows:
+        for result in row.results.values():
+            for part in result.plan.get("measures", ()):
+                if part["name"] != name:
+                    continue
+                for setting, value in leaves(part["config"]).items():
+                    of_row = found.setdefault(setting, {}).setdefault(row.recipe.label, [])
+                    if (shown := str(value)) not in of_row:
+                        of_row.append(shown)
+    parts = "; ".join(_parted(found))
+    return f"{name} was measured with different settings: {parts}" if parts else ""
+
+
+def _parted(found: Mapping[str, Mapping[str, Sequence[str]]]) -> Iterator[str]:
+    """By name, what rows have, by label; those that have all the same are left out."""
+    for name, of_rows in found.items():
+        if len({value for values in of_rows.values() for value in values}) > 1:
+            shown = [(label, " and ".join(values)) for label, values in of_rows.items()]
+            texts = [f"{label} {text}" if len(shown) > 1 else text for label, text in shown]
+            yield f"{name} ({', '.join(texts)})"
 
 
 def _shown(conditions: Sequence[Conditions], name: str) -> list[str]:
@@ -71,8 +94,9 @@ def is_beyond(ratios: list[float], bound: float | None) -> bool:
 
 
 def do_pair(row: Row, other: Row) -> bool:
-    """Whether the rows are meant to have seeds in common, though results may be missing yet."""
-    ours, theirs = ({*one.results, *one.absent} for one in (row, other))
+    """Whether the rows are meant to have seeds in common, though results may be missing yet, or
+    others may have been trained as well."""
+    ours, theirs = row.named, other.named
     return len(ours & theirs) > 1 or min(len(ours), len(theirs)) < 2
 
 

@@ -30,6 +30,7 @@ from .comparison import (
     flops_bound,
     incomparable,
     is_beyond,
+    measured_unlike,
     too_fast,
     unlike,
     values,
@@ -353,6 +354,8 @@ def _unusable(found: Evidence, metric: str, *rows: Row) -> Evidence | None:
         if not values(row, metric):
             why, lacks_all = nothing(row, metric), is_lacking(row)
             return replace(found, reason=why, is_lacking=lacks_all, is_unmeasured=True)
+    if settings := measured_unlike(metric, *rows):
+        return replace(found, figure=f"not comparable: {settings}")
     if metric not in CLOCKED:
         return None
     reason = incomparable(rows[0], rows[-1])

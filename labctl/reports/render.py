@@ -63,7 +63,7 @@ def terminal(grid: Grid) -> str:
     for row in list(zip(*columns, strict=True))[1:]:
         table.add_row(*map(Text, row))
     printed = io.StringIO()
-    console = Console(file=printed, width=width, color_system=None, emoji=False)
+    console = Console(file=printed, width=width, color_system=None, emoji=False, markup=False)
     console.print(table, *(Text(line) for line in [*_numbered(grid), *grid.remarks]), sep="\n")
     return "\n".join(line.rstrip() for line in printed.getvalue().splitlines()).rstrip()
 

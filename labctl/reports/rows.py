@@ -68,6 +68,15 @@ class Row:
         return len(self.results) + len(self.absent)
 
     @property
+    def named(self) -> frozenset[int]:
+        """Seeds that the recipe names, with those of its further ones that joined; of an earlier
+        edition those that were published."""
+        found, document = {*self.results, *self.absent}, self.recipe.document
+        if self.edition:
+            return frozenset(found)
+        return frozenset(document.first_seeds) | found & {*document.further_seeds}
+
+    @property
     def is_begun(self) -> bool:
         """Whether there is anything of it."""
         return bool(self.results) or any(gone.status for gone in self.absent.values())

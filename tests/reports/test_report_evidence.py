@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import nan
 from typing import Any
 
 import pytest
 from scipy import stats
 
+from labctl.plans.plan import Part
 from labctl.reports.evidence import of_row
+from labctl.reports.result import result_of
 from labctl.reports.rows import Rows
 from labctl.reports.verdicts import Verdict, Word, judge, remark
+from labctl.store.journal import JournalWriter
+from labctl.store.run import run_of
 
 RATE = 0.01
 
@@ -40,6 +45,51 @@ def train(lab: Any, **accuracies: list[float]) -> None:
 
 
 BASE = [50.0, 60.0, 70.0]
+
+
+def test_seeds_beyond_those_named_do_not_turn_a_comparison_into_pairs(lab: Any) -> None:
+    """Two of `other`'s five seeds are among those of `base`, which its recipe does not name."""
+    lab.recipe("base")
+    claims = "\nclaims: {better: {difference: test/acc, to: base, at_least: 0}}\n"
+    lab.recipe("other", claims, batch_size="32", seeds="[10, 11, 12]")
+    train(lab, base=BASE)
+    seeds = {10: 80, 11: 81, 12: 82, 0: 80, 1: 82}
+    runs = {seed: lab.run("other", seed, acc=value / 100) for seed, value in seeds.items()}
+    rows = Rows(lab.project, lab.registry, None, ())
+    row, *_ = rows.of("other")
+    row = replace(row, results={seed: result_of(run) for seed, run in runs.items()})
+    (found,) = of_row(row, rows.counterpart)
+    assert "Welch's t" in found.what and "n=5 and 3" in found.figure
+
+
+def test_what_was_measured_with_other_settings_is_not_compared(lab: Any, claimed: Any) -> None:
+    """Neither with another row nor within one."""
+    train(lab, base=BASE, ctd=BASE)
+    for name, images in (("base", 360), ("ctd", 20)):
+        for seed in range(3):
+            _measured(lab, name, seed, images)
+    (found,) = claimed("{difference: robustness/generated/acc, to: base, at_least: 0}")
+    assert found.word is Word.UNRESOLVED
+    assert "not comparable: robustness was measured with different settings: " in found.detail
+    assert "images (ctd 20, base 360)" in found.detail
+    _measured(lab, "ctd", 0, 360)
+    (found,) = claimed("{value: robustness/generated/acc, at_least: 0}")
+    assert "settings: images (360 and 20)" in found.detail
+    for seed in range(3):
+        _measured(lab, "ctd", seed, 360)
+    (found,) = claimed("{difference: robustness/generated/acc, to: base, at_least: -1}")
+    assert found.word is Word.REPRODUCED
+
+
+def _measured(lab: Any, name: str, seed: int, images: int) -> None:
+    """As `labctl eval NAME/seed=N --images N` leaves a run."""
+    run = run_of(lab.project, lab.plan(name, seed))
+    part = Part(name="robustness", plugin="labctl", config={"images": images})
+    run.create(run.plan.model_copy(update={"measures": (part,)}), run.provenance)
+    value = 0.5 + seed / 10 + images / 1e5
+    journal = JournalWriter(run.folder, run.journal.attempts + 1, 0, {})
+    journal.metrics(run.plan.work.steps, {"robustness/generated/acc": value})
+    journal.close()
 
 
 @pytest.mark.parametrize(
