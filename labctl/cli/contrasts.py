@@ -20,7 +20,7 @@ def print_contrast(found: Contrast) -> None:
             _print_code(found)
         _print(section)
     for text in remarks(found):
-        console.print(text, markup=False)
+        console.print(text)
 
 
 def _print(section: Section) -> None:
@@ -37,6 +37,6 @@ def _print(section: Section) -> None:
 
 def _print_code(found: Contrast) -> None:
     for one in of_code(found):
-        console.print(one.text, markup=False)
+        console.print(one.text)
         if one.diff:
-            console.print(one.diff, markup=False)
+            console.print(one.diff)

@@ -71,7 +71,7 @@ def evaluate(
     asked = [f"source={'official' if official else 'generated'}"]
     asked += [] if images is None else [f"images={images}"]
     work = jobs_of(project, runs, {"robustness": asked})
-    console = Console(stderr=as_json, emoji=False)
+    console = Console(stderr=as_json, emoji=False, markup=False)
     how = How(jobs, "off", yes=True, track=not no_track, console=console)
     with interruptible(console):
         outcomes = Outcomes(tuple(carry_out(project, registry, work, how)))

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.text import Text
 
 from labctl.execute.duration import lasting
 from labctl.project import Project
@@ -20,6 +21,7 @@ _terminal = Console()
 console = Console(
     highlight=False,
     emoji=False,
+    markup=False,
     soft_wrap=True,
     width=None if _terminal.is_terminal or "COLUMNS" in os.environ else WIDTH,
 )
@@ -86,13 +88,13 @@ def print_run(project: Project, run: Run) -> None:
     from labctl.reports.quantity import in_order
 
     plan, journal, end = run.plan, run.journal, run.end or {}
-    console.print(f"[bold]{plan.name}[/]  {run.status}", markup=True)
+    console.print(Text.assemble((plan.name, "bold"), f"  {run.status}"))
     console.print(
         f"  key {plan.key}   group {plan.group}   attempts {journal.attempts}"
         f"   {project.shown(run.folder)}"
     )
     if end.get("message"):
-        console.print(f"  {end['message']}", markup=False)
+        console.print(f"  {end['message']}")
     git = run.provenance.get("git", {})
     if git:
         dirty = " with changes (code.patch)" if git.get("is_dirty") else ""

@@ -60,7 +60,7 @@ def run(
     from labctl.verbs.training import trained
 
     project, registry = open_project()
-    console = Console(stderr=as_json, emoji=False)
+    console = Console(stderr=as_json, emoji=False, markup=False)
     how = How(jobs, together, fail_fast, yes, not no_track, inline, console)
     with interruptible(console):
         outcomes = trained(
@@ -103,7 +103,7 @@ def resume(
         typer.echo("nothing to resume: every run is done or being trained")
         return
     work = [Job(r.plan, Path(r.provenance.get("recipe", "."))) for r in todo]
-    console = Console(stderr=as_json, emoji=False)
+    console = Console(stderr=as_json, emoji=False, markup=False)
     how = How(jobs, together, fail_fast, yes, not no_track, console=console)
     with interruptible(console):
         outcomes = Outcomes(tuple(carry_out(project, registry, work, how)))
@@ -125,7 +125,10 @@ def stop(runs: RunNames) -> None:
 
 
 def rerun(name: RunName, yes: Yes = False) -> None:
-    """Train a run again from its stored plan and code, and compare bit for bit."""
+    """Train a run again from its stored plan and code, and compare bit for bit.
+
+    Exit code 0 if all is the same, 4 if something differs, 3 if the repetition has another end.
+    """
     from rich.console import Console
 
     from labctl.execute.again import compare, prepare
@@ -139,11 +142,15 @@ def rerun(name: RunName, yes: Yes = False) -> None:
     project, _ = open_project()
     found = find_run(project, name)
     again, job = prepare(project, found)
-    console = Console(emoji=False)
+    console = Console(emoji=False, markup=False)
     stored = Registry(found.source_path, is_quiet=True)
     options = Options(yes=yes, track=False, threads=threads_of(found))
-    Supervisor(again, stored, display_for(console), options).carry_out([job])
-    console.print(compare(again, found, job.plan), highlight=False)
+    with interruptible(console, again=f"labctl rerun {name}"):
+        Supervisor(again, stored, display_for(console), options).carry_out([job])
+    repetition = compare(again, found, job.plan)
+    console.print(repetition.text, highlight=False)
+    if repetition.exit_code:
+        raise typer.Exit(repetition.exit_code)
 
 
 def measure(
@@ -176,7 +183,7 @@ def measure(
     names, asked = told_apart(registry, words)
     found = [run for name in names for run in find_runs(project, name)]
     work = jobs_of(project, found, asked)
-    console = Console(stderr=as_json, emoji=False)
+    console = Console(stderr=as_json, emoji=False, markup=False)
     how = How(jobs, "off", yes=True, track=not no_track, console=console)
     with interruptible(console):
         outcomes = Outcomes(tuple(carry_out(project, registry, work, how)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.text import Text
+
 from labctl.measure.speed import COMPILED, Case, Speed
 from labctl.plans.plan import settings_of
 from labctl.reports.number import rate_of, text_of
@@ -16,7 +18,7 @@ def print_speed(speed: Speed) -> None:
     """Two tables: how fast, with the time of a step, and what the time goes to."""
     facts, matmul = speed.environment, speed.matmul
     settings = "  ".join(settings_of(speed.point))
-    console.print(f"[bold]{speed.recipe}[/]  {settings}", markup=True)
+    console.print(Text.assemble((speed.recipe, "bold"), f"  {settings}"))
     console.print(
         f"  {speed.batch_size} a batch, {speed.precision}, key {speed.key}, on "
         f"{facts.get('device_name')}, torch {facts.get('torch')}, {facts.get('threads')} threads"

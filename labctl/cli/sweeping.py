@@ -115,7 +115,7 @@ def sweep(
         )
     if (boundary or search) and not dry_run:
         require_data(project, registry, [asked.recipe])
-    console = Console(stderr=as_json, emoji=False)
+    console = Console(stderr=as_json, emoji=False, markup=False)
     how = How(jobs, together, fail_fast, yes, not no_track, console=console)
     with interruptible(console, "the same command"):
         if boundary:

@@ -45,6 +45,8 @@ def sync(
     sent = sum(d.sent for d in deliveries)
     runs_of = "1 run" if len(deliveries) == 1 else f"{len(deliveries)} runs"
     typer.echo(f"{runs_of}, {sent} metric values sent")
+    for note in dict.fromkeys(d.note for d in deliveries if d.note):
+        typer.echo(f"  {note}")
 
 
 def ui(

@@ -52,7 +52,9 @@ class Active:
         found = outcome_of(self.run, self.watched.plan)
         status, message = found.status, found.message
         log = project.shown(log_of(self.run, self.crew))
-        if status in (Status.LOST, Status.PENDING):
+        is_told = self.crew is None or self.crew.has_told_end(self.run)
+        is_of_before = status in (Status.STOPPED, Status.FAILED) and not is_told
+        if status in (Status.LOST, Status.PENDING) or is_of_before:
             how = self.crew.how_it_died if self.crew else "it belonged to another labctl"
             if is_stopping:
                 message = f"ended as it was asked to ({how})"

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.errors import RunError
+from labctl.errors import ClaimError, RunError
 from labctl.plans.key import NUMERICS
 from labctl.plans.plan import Plan
 from labctl.project import Project
@@ -58,15 +58,35 @@ def prepare(project: Project, run: Run) -> tuple[Project, Job]:
     return again, Job(plan, Path(run.provenance.get("recipe", ".")))
 
 
-def compare(again: Project, run: Run, plan: Plan) -> str:
-    """Whether the repetition gave the same numbers, and where they first differ."""
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What came of a repetition."""
+
+    status: Status
+    """Of the repetition."""
+    text: str
+    """Whether it gave the same numbers, and where they first differ."""
+    is_same: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        if self.status is not Status.DONE:
+            return RunError.exit_code
+        return 0 if self.is_same else ClaimError.exit_code
+
+
+def compare(again: Project, run: Run, plan: Plan) -> Comparison:
+    """The repetition held against the run."""
     repeated = run_of(again, plan)
-    if repeated.status is not Status.DONE:
-        return f"the repetition is {repeated.status}: {(repeated.end or {}).get('message', '')}"
+    status = repeated.status
+    if status is not Status.DONE:
+        message = (repeated.end or {}).get("message", "")
+        return Comparison(status, f"the repetition is {status}: {message}")
     before = run.journal
     then = trace_of(before)
     if first := next(told_apart(then, trace_of(repeated.journal)), None):
-        return f"differs: {first}"
+        return Comparison(status, f"differs: {first}")
     losses = sum(metric == LOSS for _, metric in then)
     curves = f"every value of {len(before.curves)} curves"
-    return f"identical: {losses} first losses and {curves}, bit for bit"
+    text = f"identical: {losses} first losses and {curves}, bit for bit"
+    return Comparison(status, text, is_same=True)

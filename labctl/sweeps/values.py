@@ -115,6 +115,8 @@ def _range(part: str, step: Decimal | None, is_integer: bool) -> list[Value]:
     first, last = _number(ends[0]), _number(ends[1])
     if len(ends) == 3:
         step = _number(ends[2])
+    elif step is not None and last < first:
+        step = -step  # of an axis, which says only how far apart
     if step is None:
         guess = _guess(first, last)
         raise ValueError(
@@ -125,7 +127,8 @@ def _range(part: str, step: Decimal | None, is_integer: bool) -> list[Value]:
 
 def _stepped(part: str, first: Decimal, last: Decimal, step: Decimal) -> list[Value]:
     if step == 0 or (last - first) * step < 0:
-        raise ValueError(f"{part}: steps of {step} do not lead from {first} to {last}")
+        turned = f"; write {first}:{last}:{-step}" if step else ""
+        raise ValueError(f"{part}: steps of {step} do not lead from {first} to {last}{turned}")
     count = (last - first) / step
     if count != count.to_integral():
         end = first + step * int(count)
@@ -173,6 +176,7 @@ def _short(value: Decimal) -> Decimal:
 
 
 def _guess(first: Decimal, last: Decimal) -> Decimal:
-    """A step of one unit in the last place that was written."""
+    """A step of one unit in the last place that was written, up or down."""
     exponents = [value.as_tuple().exponent for value in (first, last)]
-    return Decimal(1).scaleb(min(int(exponent) for exponent in exponents))
+    unit = Decimal(1 if last >= first else -1)
+    return unit.scaleb(min(int(exponent) for exponent in exponents))

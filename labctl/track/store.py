@@ -194,6 +194,11 @@ def _schema(path: Path) -> str | None:
                 row = file.execute("SELECT version_num FROM alembic_version").fetchone()
                 return str(row[0]) if row else "(none)"
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorname", "") in ("SQLITE_BUSY", "SQLITE_LOCKED"):
+            raise EnvironmentProblem(
+                f"MLflow store {path}: another program is writing to it",
+                hint="no run is touched by this: try again when it is done",
+            ) from error
         raise EnvironmentProblem(
             f"MLflow store {path}: {error}",
             hint=f"no run is touched by this: move the file away, or {_elsewhere(path)}",

@@ -31,7 +31,7 @@ STAMP = "%Y%m%d-%H%M%S"
 def _console() -> Console:
     """Where the caller reads; a notebook gets plain lines, for bars would fill it."""
     is_terminal = False if Console().is_jupyter else None
-    return Console(emoji=False, force_jupyter=False, force_terminal=is_terminal)
+    return Console(emoji=False, markup=False, force_jupyter=False, force_terminal=is_terminal)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ def in_html(renderable: RenderableType) -> str:
         record=True,
         highlight=False,
         emoji=False,
+        markup=False,
         soft_wrap=True,
         force_jupyter=False,
     )

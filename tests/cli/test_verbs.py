@@ -100,7 +100,7 @@ def test_a_finished_run_is_repeated_bit_for_bit_from_its_stored_code(trained: An
     assert "std=0.02" in text or "0.02" in text
     model.write_text(text.replace("0.02", "0.021"))
     code, output = trained.labctl("rerun", "tiny/seed=1")
-    assert "differs: the loss of step 1 " in output
+    assert code == 4 and "differs: the loss of step 1 " in output
 
 
 def test_a_run_that_lies_elsewhere_is_repeated_as_well(
@@ -111,7 +111,7 @@ def test_a_run_that_lies_elsewhere_is_repeated_as_well(
     model = run.source_path / "ctd_vit" / "model.py"
     model.write_text(model.read_text().replace("0.02", "0.021"))
     code, output = lab.labctl("rerun", "tiny/seed=1")
-    assert code == 0 and "differs: the loss of step 1 " in output
+    assert code == 4 and "differs: the loss of step 1 " in output
 
 
 def test_plan_shows_cost_by_phase(lab: Any) -> None:

@@ -45,6 +45,7 @@ def test_values_are_what_was_written(text: str, expected: list[str]) -> None:
 def test_a_range_without_a_step_takes_the_given_one() -> None:
     assert texts("0.20:0.22", "0.01") == ["0.2", "0.21", "0.22"]
     assert texts("0.20:0.22:0.02", "0.01") == ["0.2", "0.22"]
+    assert texts("0.22:0.20", "0.01") == ["0.22", "0.21", "0.2"]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,10 @@ def test_spaced_values_of_an_integer_are_rounded(text: str, expected: list[str])
         ("0.20:0.25", "in steps of what? Write 0.20:0.25:0.01, or 0.20:0.25/6 for six values"),
         ("1:9", "Write 1:9:1"),
         ("0.20:0.25:0.02", "steps of 0.02 from 0.20 miss 0.25; they end at 0.24"),
-        ("0:1:-0.1", "do not lead from 0 to 1"),
+        ("0:1:-0.1", "do not lead from 0 to 1; write 0:1:0.1"),
+        ("5:1", "in steps of what? Write 5:1:-1, or 5:1/6"),
+        ("0.3:0.1", "Write 0.3:0.1:-0.1"),
+        ("5:1:1", "write 5:1:-1"),
         ("0:1:0", "steps of 0"),
         ("log:1:10", "how many values? For example log:1:10/7"),
         ("log:1:10:3", "For example log:1:10/7"),
