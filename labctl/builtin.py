@@ -105,8 +105,14 @@ def _robustness(config: RobustnessConfig, context: MeasureContext) -> dict[str, 
 
 
 def _robustness_fault(config: RobustnessConfig, spec: DataSpec) -> str | None:
+    from labctl.data.corruptions.names import PUBLISHED
     from labctl.measure.corrupted import fault
 
+    if config.source == "official" and spec.name not in PUBLISHED:
+        return (
+            f"nobody has published corrupted files of {spec.name}; source: generated, or the data "
+            f"of {', '.join(PUBLISHED)}"
+        )
     return fault(spec)
 
 

@@ -152,14 +152,24 @@ def check(
 def bundle(
     names: RunNames,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="The bundle to write, such as docs/results/x.json.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            dir_okay=False,
+            help="The bundle to write, such as docs/results/x.json.",
+        ),
     ],
+    finished: Annotated[
+        bool, typer.Option("--finished", help="Leave out runs that have not come to their end.")
+    ] = False,
 ) -> None:
     """Put finished runs into one small file, from which tables can be made."""
     from labctl.reports.bundle import write_bundle
     from labctl.store.run import find_runs
 
     project, _ = open_project()
-    runs = [run for name in names for run in find_runs(project, name)]
-    write_bundle(runs, out)
-    typer.echo(f"wrote {out}: {len(runs)} runs")
+    runs = {run.folder: run for name in names for run in find_runs(project, name)}
+    chosen = [run for run in runs.values() if not finished or run.status.is_final]
+    write_bundle(chosen, out)
+    typer.echo(f"wrote {out}: {len(chosen)} run{'' if len(chosen) == 1 else 's'}")

@@ -16,6 +16,7 @@ import torch
 
 from labctl.data.batches import Batches
 from labctl.errors import EnvironmentProblem, LabctlError, RunError
+from labctl.plans.plan import Plan
 from labctl.registry.card import Places
 from labctl.registry.registry import Registry
 from labctl.store.atomic import write_json
@@ -61,6 +62,8 @@ class Bench:
     """Data on the device, once for all that are in training."""
     runs: int = 1
     """Runs that the worker was given."""
+    takes_other_data: bool = False
+    """Whether data may be others than runs were planned with: whoever asks says so himself."""
     live: list[Attempt] = field(default_factory=list)
     """Attempts in training, and the one that begins."""
 
@@ -82,6 +85,19 @@ class Bench:
         used = {a.training.assembly.shelf_name for a in self.live if a.training is not None}
         for name in self.shelf.keys() - used - {wanted}:
             del self.shelf[name]
+
+
+def _require_data(plan: Plan, version: str) -> None:
+    """Raises:
+    EnvironmentProblem: the data here are not those that the run was planned with.
+    """
+    data = plan.work.data
+    if version != data.version:
+        raise EnvironmentProblem(
+            f"data set {data.name} has changed: the run was planned with version {data.version}, "
+            f"and this is {version}",
+            hint="put the data back as they were; with these, labctl run trains another run",
+        )
 
 
 class Attempt:
@@ -124,6 +140,8 @@ class Attempt:
             device = device_of(plan.runtime.device)
             places = Places(self.bench.roots)
             assembly = Assembly(plan, self.registry, places, self.bench.shelf)
+            if not self.bench.takes_other_data:
+                _require_data(plan, assembly.spec.version)
             self.bench.clear_shelf(assembly.shelf_name)
             write_ledger(self.run, assembly)
             facts = {**device_facts(device), **self.bench.facts, "pid": os.getpid()}

@@ -41,7 +41,7 @@ def begin(run: Run, roots: tuple[Path, ...], steps: int, device: str) -> dict[st
     write_json(run.folder / "ledger.json", {})  # nobody asks what so few steps cost
     registry = Registry(run.source_path, is_quiet=True)
     facts = {"data_version": _data_version(registry, run.plan, Places(roots))}
-    bench = Bench(roots, Stop(), registry, {})
+    bench = Bench(roots, Stop(), registry, {}, takes_other_data=True)
     attempt = Attempt(run, bench)
     attempt.claim()
     bench.live.append(attempt)

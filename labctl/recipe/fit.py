@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from labctl.errors import LabctlError, PluginError, Problem, UsageError, did_you_mean
 from labctl.project import Project
@@ -263,7 +264,8 @@ def knobs_of(check: Check, parts: list[Selected] | None, spec: DataSpec) -> dict
     """Every knob of the parts by name, with the learning rate, which all optimizers have."""
     if parts is None:
         return None
-    knobs = {"lr": Knob("lr", 0.0, "learning rate of the optimizer, per step", low=0.0)}
+    rate = Knob("lr", 0.0, "learning rate of the optimizer, per step", low=0.0)
+    knobs = {rate.name: rate}
     for part in parts:
         try:
             declared = part.ask("knobs", spec)
@@ -272,8 +274,12 @@ def knobs_of(check: Check, parts: list[Selected] | None, spec: DataSpec) -> dict
             return None
         for knob in declared:
             first = knobs.setdefault(knob.name, knob)
-            if first.kind != knob.kind or first.choices != knob.choices:
-                check.report(("model",), f"knob {knob.name!r} is declared twice, in two ways")
+            if first is rate:
+                check.report(("model",), "knob 'lr' is the optimizer's", "give it another name")
+            elif replace(first, summary="") != replace(knob, summary=""):
+                message = f"knob {knob.name!r} is declared twice, in two ways"
+                hint = "all who share a knob declare it alike; or give one of them another name"
+                check.report(("model",), message, hint)
     return knobs
 
 

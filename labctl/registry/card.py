@@ -236,7 +236,8 @@ class LossTerm(Card):
     """One term of an objective.
 
     `build(config, spec)` returns `term(output, batch, knobs) -> scalar`. The objective is the sum
-    of the terms in the recipe's `loss` block; a config with a `weight` field scales its own term.
+    of the terms in the recipe's `loss` block. A config may have a `weight`: the term multiplies by
+    it, nobody else does.
     """
 
     kind: ClassVar[str] = "loss"

@@ -250,8 +250,21 @@ class Registry:
         # A plugin that calls sys.exit() while it is imported must not end labctl.
         except (Exception, SystemExit) as error:
             raise _broken(plugin, error) from error
-        self._loaded[name] = Loaded(plugin, _cards_of(plugin, module), digest)
+        cards = _cards_of(plugin, module)
+        if name != BUILTIN:
+            self._require_own_names(plugin, cards)
+        self._loaded[name] = Loaded(plugin, cards, digest)
         return self._loaded[name]
+
+    def _require_own_names(self, plugin: Plugin, cards: Iterable[Card]) -> None:
+        """Labctl's own cards are found first: those of the same name would never be."""
+        taken = {(card.kind, card.name) for card in self.load(BUILTIN).cards}
+        if card := next((card for card in cards if (card.kind, card.name) in taken), None):
+            raise PluginError(
+                f"plugin {plugin.name!r} has a {card.kind} card {card.name!r}, as labctl has",
+                where=str(plugin.folder),
+                hint="give it another name",
+            )
 
     def find(self, kind: type[C], name: str, *, near: Iterable[str] = ()) -> tuple[C, Loaded]:
         """The card `name` of `kind`, and the plugin that brings it.

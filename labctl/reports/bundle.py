@@ -47,7 +47,7 @@ def bundle(runs: Iterable[Run]) -> dict[str, Any]:
         names = ", ".join(f"{run.plan.name} ({run.status})" for run in unfinished)
         raise UsageError(
             f"only finished runs can be published: {names}",
-            hint="finish them with `labctl resume`, or name the finished ones: RECIPE/seed=N",
+            hint="finish them with `labctl resume`, or leave them out: --finished",
         )
     results = {result.key: result for result in map(result_of, found)}
     ordered = sorted(results.values(), key=lambda r: (r.label, r.group, r.seed))

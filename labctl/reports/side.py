@@ -152,4 +152,7 @@ def _plain(plan: Plan) -> dict[str, Any]:
 def _require_one_group(text: str, found: Sequence[tuple[str, str]]) -> None:
     if len({group for _, group in found}) > 1:
         names = ", ".join(repr(name) for name, _ in found)
-        raise UsageError(f"{text!r} means different work", hint=f"name one: {names}")
+        hint = f"name one: {names}"
+        if len({name for name, _ in found}) < len(found):
+            hint = "labctl status lists their keys: name one by its key"
+        raise UsageError(f"{text!r} means different work", hint=hint)

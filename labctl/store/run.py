@@ -239,6 +239,12 @@ def find_run(project: Project, text: str) -> Run:
     """
     found = find_runs(project, text)
     if len(found) > 1:
-        names = ", ".join(repr(run.plan.name) for run in found)
-        raise UsageError(f"{text!r} means {len(found)} runs", hint=f"name one: {names}")
+        names = [run.plan.name for run in found]
+        keys = [
+            name if names.count(name) == 1 else run.plan.key
+            for name, run in zip(names, found, strict=True)
+        ]
+        raise UsageError(
+            f"{text!r} means {len(found)} runs", hint=f"name one: {', '.join(map(repr, keys))}"
+        )
     return found[0]

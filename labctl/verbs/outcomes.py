@@ -17,6 +17,8 @@ from labctl.store.status import ANSWERS, Status
 from .looks import in_html, table_of
 
 AGAIN = "labctl status; labctl logs RUN; `labctl run` again goes on where they were"
+ANEW = "labctl status; labctl logs RUN; that is their answer: `labctl run --restart` asks again"
+"""Where all that is missing diverged or was halted."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -72,13 +74,16 @@ class Outcomes(Sequence[Outcome]):
         bad = [outcome for outcome in self if outcome.status not in self.answers]
         if not bad:
             return self
+        hint = self.hint
+        if hint == AGAIN and all(outcome.status in ANSWERS for outcome in bad):
+            hint = ANEW
         names = ", ".join(f"{outcome.run.plan.name} ({outcome.status})" for outcome in bad)
         codes = {int((outcome.run.end or {}).get("code", 0)) for outcome in bad}
         if len(bad) < (total := len(self) + beside):
-            raise PartialError(f"{len(bad)} of {total} runs are not done: {names}", hint=self.hint)
+            raise PartialError(f"{len(bad)} of {total} runs are not done: {names}", hint=hint)
         if codes == {EnvironmentProblem.exit_code}:
-            raise EnvironmentProblem(f"not done: {names}", hint=self.hint)
-        raise RunError(f"not done: {names}", hint=self.hint)
+            raise EnvironmentProblem(f"not done: {names}", hint=hint)
+        raise RunError(f"not done: {names}", hint=hint)
 
     def plain(self) -> list[dict[str, Any]]:
         """As JSON."""

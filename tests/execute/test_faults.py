@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from labctl.errors import EnvironmentProblem
@@ -35,7 +36,7 @@ class StopAt(Stop):
         )
 
 
-def begun(lab: Any, *overrides: str) -> Run:
+def begun(lab: Any, *overrides: str, roots: tuple[Path, ...] = ()) -> Run:
     """A run that was stopped with two checkpoints behind it."""
     from labctl.execute.provenance import Provenance
 
@@ -48,13 +49,13 @@ def begun(lab: Any, *overrides: str) -> Run:
     job = lab.jobs("tiny", *overrides)[0]
     run: Run = lab.runs("tiny", *overrides)[0]
     Provenance(lab.registry).store(run, job.plan, job.recipe)
-    work([run], (), StopAt(20))
+    work([run], roots, StopAt(20))
     assert run.status is Status.STOPPED
     return run
 
 
-def go_on(run: Run) -> None:
-    work([run], (), Stop())
+def go_on(run: Run, roots: tuple[Path, ...] = ()) -> None:
+    work([run], roots, Stop())
 
 
 @pytest.fixture
@@ -93,6 +94,32 @@ def test_without_a_usable_checkpoint_the_run_says_how_to_begin_again(quick: Any,
     assert run.status is Status.FAILED
     assert "--restart" in (run.end or {})["message"]
     assert "truncated" in (run.end or {})["message"]
+
+
+def test_a_run_does_not_go_on_with_other_data(lab: Any, tmp_path: Path) -> None:
+    """It fails, and says so; with its own data back it ends."""
+    path = tmp_path / "images.npz"
+    chance = np.random.default_rng(0)
+    arrays = {
+        f"{split}_{part}": values
+        for split, n in (("train", 256), ("test", 32))
+        for part, values in (
+            ("images", chance.integers(0, 255, (n, 8, 8), dtype=np.uint8)),
+            ("labels", np.arange(n) % 2),
+        )
+    }
+    np.savez(path, **arrays)
+    overrides = (f"data={{name: npz, path: {path}, classes: 2}}", "budget=40step")
+    run = begun(lab, *overrides, "schedules.token_drop.end=30step", roots=(tmp_path,))
+    stands = run.journal.durable_step
+    np.savez(path, **{**arrays, "train_labels": 1 - arrays["train_labels"]})
+    go_on(run, (tmp_path,))
+    assert run.status is Status.FAILED and run.end is not None
+    assert run.end["message"].startswith("data set npz has changed: the run was planned with")
+    assert run.journal.durable_step == stands
+    np.savez(path, **arrays)
+    go_on(run, (tmp_path,))
+    assert run.status is Status.DONE and run.journal.durable_step == 40
 
 
 def test_a_journal_cut_short_by_a_crash_is_no_damage(quick: Any) -> None:

@@ -795,6 +795,29 @@ def test_a_measurement_that_cannot_be_taken_is_said_before_training(toys: Any) -
     (problem,) = (text for text in found if "robustness" in text)
     assert "measurement 'robustness' and data do not fit: robustness corrupts images" in problem
     assert "to take it away: robustness: null" in problem
+    (problem,) = toys.problems("measure={robustness: {source: official}}")
+    assert "nobody has published corrupted files of tiny; source: generated" in problem
+
+
+@pytest.mark.parametrize(
+    ("knob", "said"),
+    [
+        ("Knob('heat', 1.0, 'as the model has it', low=0.1, high=10.0)", ""),
+        ("Knob('heat', 2.0, low=0.1, high=10.0)", "knob 'heat' is declared twice, in two ways"),
+        ("Knob('heat', 1.0, low=0.1, high=10.0, at_eval=0.0)", "declared twice, in two ways"),
+        ("Knob('lr', 1.0)", "knob 'lr' is the optimizer's\n  give it another name"),
+    ],
+)
+def test_parts_that_share_a_knob_declare_it_alike(toys: Any, knob: str, said: str) -> None:
+    folder = toys.root / "plugins" / "term"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(
+        "from labctl.api import Knob, LossTerm\n"
+        f"knobs = lambda config, spec: ({knob},)\n"
+        "cards = (LossTerm(name='term', build=lambda c, s: None, knobs=knobs),)\n"
+    )
+    found = toys.problems("loss={cross_entropy: {}, term: {}}")
+    assert said in found[0] if said else found == []
 
 
 @pytest.mark.slow

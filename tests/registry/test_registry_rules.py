@@ -53,6 +53,14 @@ def test_an_unknown_name_is_searched_everywhere_and_says_what_could_not_be(tmp_p
     assert "nowhere_to_be_found" in caught.value.hint
 
 
+def test_a_card_that_labctl_has_already_is_refused(tmp_path: Path) -> None:
+    """Labctl's own is found first; the other would never be."""
+    plugin(tmp_path, "mine", CARD.replace("Architecture", "LossTerm").format(name="cross_entropy"))
+    with pytest.raises(PluginError) as caught:
+        Registry(tmp_path / "plugins").load("mine")
+    assert "plugin 'mine' has a loss card 'cross_entropy', as labctl has" in str(caught.value)
+
+
 def test_two_plugins_with_one_card_are_named_both(tmp_path: Path) -> None:
     for folder in ("first", "second"):
         plugin(tmp_path, folder, CARD.format(name="twin"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,19 @@ def test_one_of_several_runs_must_be_named(trained: tuple[Any, Run]) -> None:
     with pytest.raises(UsageError, match="'tiny' means 2 runs") as caught:
         load_model("tiny", project=lab.root)
     assert "seed=3" in str(caught.value) and "seed=4" in str(caught.value)
+
+
+def test_runs_of_one_name_are_told_apart_by_key(trained: tuple[Any, Run]) -> None:
+    lab, run = trained
+    copy = run.folder.parent.parent / "other" / run.folder.name
+    shutil.copytree(run.folder, copy)
+    plan = json.loads((copy / "plan.json").read_text())
+    plan["key"] = "0123456789abcdef"
+    (copy / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(UsageError, match="means 2 runs") as caught:
+        load_model("tiny/seed=3", project=lab.root)
+    assert repr(run.plan.key) in caught.value.hint and repr(plan["key"]) in caught.value.hint
+    assert load_model(run.plan.key, project=lab.root)
 
 
 def test_a_run_without_weights_says_so(trained: tuple[Any, Run]) -> None:

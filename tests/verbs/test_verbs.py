@@ -253,8 +253,12 @@ def test_a_sweep_is_answered_by_runs_that_end_early(lab: Any) -> None:
     run.create(lab.jobs("tiny", "seeds=[0]")[0].plan, {})
     ended = [Outcome(run, Status.DIVERGED), Outcome(run, Status.HALTED)]
     assert Outcomes.of_sweep(ended).require().summary == "2 runs: 1 DIVERGED, 1 HALTED"
-    with pytest.raises(RunError):
+    with pytest.raises(RunError) as caught:
         Outcomes(tuple(ended)).require()
+    assert "`labctl run --restart` asks again" in caught.value.hint
+    with pytest.raises(RunError) as caught:
+        Outcomes((*ended, Outcome(run, Status.FAILED))).require()
+    assert "`labctl run` again goes on where they were" in caught.value.hint
 
 
 def test_the_project_is_the_working_folder_if_none_is_named(
