@@ -10,7 +10,16 @@ import typer
 from labctl.errors import LabctlError, PluginError, Problem, RecipeError, UsageError
 from labctl.project import Project
 
-from .session import AsJson, Preset, RecipeName, RunName, _recipe_names, open_project, print_json
+from .session import (
+    AsJson,
+    Preset,
+    RecipeName,
+    RunName,
+    _recipe_names,
+    every_run,
+    open_project,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from labctl.plans.plan import Plan
@@ -272,13 +281,11 @@ def status(
     """State of runs, read from their folders."""
     from labctl.plans.plan import settings_of
     from labctl.store.journal import glance
-    from labctl.store.run import all_runs, find_runs
+    from labctl.store.run import find_runs
 
     project, _ = open_project()
     found = (
-        [run for name in names for run in find_runs(project, name)]
-        if names
-        else list(all_runs(project))
+        [run for name in names for run in find_runs(project, name)] if names else every_run(project)
     )
     rows = []
     for run in sorted(found, key=_place):

@@ -15,6 +15,7 @@ from .session import (
     TableName,
     _recipe_names,
     _run_names,
+    every_run,
     open_project,
 )
 
@@ -87,15 +88,13 @@ def resume(
     from rich.console import Console
 
     from labctl.execute.job import Job
-    from labctl.store.run import all_runs, find_runs
+    from labctl.store.run import find_runs
     from labctl.store.status import Status
     from labctl.verbs.carrying import How, carry_out
     from labctl.verbs.outcomes import Outcomes
 
     project, registry = open_project()
-    found = (
-        [r for name in runs for r in find_runs(project, name)] if runs else list(all_runs(project))
-    )
+    found = [r for name in runs for r in find_runs(project, name)] if runs else every_run(project)
     todo = [
         r for r in found if r.status in (Status.STOPPED, Status.LOST, Status.FAILED, Status.PENDING)
     ]

@@ -13,6 +13,25 @@ from labctl.project import Project
 
 if TYPE_CHECKING:
     from labctl.registry.registry import Registry
+    from labctl.store.run import Run
+
+
+def every_run(project: Project) -> list[Run]:
+    """All runs of the project; how many folders have no plan that can be read is said on stderr."""
+    from labctl.store.run import all_runs, run_folders
+
+    found = list(all_runs(project))
+    folders = {run.folder for run in found}
+    lost = [run for run in run_folders(project) if run.folder not in folders and run.is_planned]
+    if lost:
+        first = project.shown(lost[0].folder)
+        typer.echo(
+            f"left out, for want of a readable plan: {first}"
+            + (f" and {len(lost) - 1} more" if len(lost) > 1 else "")
+            + "; labctl doctor says why",
+            err=True,
+        )
+    return found
 
 
 def _recipe_names(incomplete: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .session import AsJson, open_project, print_json
+from .session import AsJson, every_run, open_project, print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -24,14 +24,12 @@ def sync(
     as_json: AsJson = False,
 ) -> None:
     """Deliver to MLflow what it does not have yet."""
-    from labctl.store.run import all_runs, find_runs
+    from labctl.store.run import find_runs
     from labctl.track.mirror import sync as deliver_all
 
     project, _ = open_project()
     runs = (
-        [run for name in names for run in find_runs(project, name)]
-        if names
-        else list(all_runs(project))
+        [run for name in names for run in find_runs(project, name)] if names else every_run(project)
     )
     deliveries = deliver_all(project, runs)
     if as_json:

@@ -101,6 +101,8 @@ class Supervisor:
             self._jobs[job.plan.key] = job
             run = run_of(self.project, job.plan)
             if run.status.is_final and not run.needs(job.plan):
+                if not run.is_readable:
+                    run.create(job.plan, run.provenance)
                 self._note(outcome_of(run, job.plan, was_skipped=True), job.plan)
             else:
                 fresh.append(job)

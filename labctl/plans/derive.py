@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from labctl.recipe.document import ScheduleBlock
-from labctl.recipe.looks import log_every
+from labctl.recipe.looks import is_evaluated, log_every
 from labctl.recipe.recipe import Recipe, Selected
 from labctl.recipe.times import Time
 from labctl.registry.registry import BUILTIN
@@ -58,6 +58,8 @@ def _identity(work: Work) -> dict[str, Any]:
     values = work.model_dump(mode="json", by_alias=True)
     if not work.stop:
         del values["stop"]  # it came after the first keys, and where it is not used changes none
+    if work.looks_every is None:
+        del values["looks_every"]
     return values
 
 
@@ -105,6 +107,7 @@ def _work(recipe: Recipe, seed: int) -> Work:
         ),
         ema=document.ema,
         stop={name: str(rule.resolved(clock)) for name, rule in sorted(document.stop.items())},
+        looks_every=_looks_every(recipe),
         seed=seed,
         digests={
             part.plugin.plugin.name: part.plugin.digest
@@ -113,6 +116,15 @@ def _work(recipe: Recipe, seed: int) -> Work:
         },
         labctl_numerics=NUMERICS,
     )
+
+
+def _looks_every(recipe: Recipe) -> int | None:
+    """As `Work.looks_every`."""
+    document = recipe.document
+    metrics = (metric for rule in document.stop.values() for metric in rule.metrics)
+    if document.runtime.log_every is None or all(map(is_evaluated, metrics)):
+        return None
+    return log_every(document, recipe.clock)
 
 
 def _fixed(recipe: Recipe, knob: str) -> dict[str, Any]:

@@ -139,7 +139,8 @@ EngineName = Literal["auto", "eager", "graphed"]
 
 
 class Runtime(Config):
-    """How a run is carried out; not part of its key, for it changes no result."""
+    """How a run is carried out; not part of its key, for it changes no result. `log_every` is part
+    of it where a rule of `stop` reads metrics of training: it looks when they are journalled."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     log_every: Interval | None = None

@@ -89,12 +89,23 @@ class Run:
                 "the journal in it stays readable",
             ) from None
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether its plan can be read."""
+        try:
+            return bool(self.plan)
+        except RunError:
+            return False
+
     def create(self, plan: Plan, provenance: dict[str, Any]) -> None:
         """Write provenance, once, and the plan.
 
         A plan of the same key may differ in what is no part of the work: its title, its
-        measurements.
+        measurements. A run that has begun goes on to log as often as it did: means over other
+        stretches could be compared with none.
         """
+        if segments(self.folder):
+            plan = self._logging_as_before(plan)
         if not (self.folder / "provenance.json").exists():
             write_json(self.folder / "provenance.json", provenance)
         text = plan.model_dump_json(indent=1, by_alias=True) + "\n"
@@ -102,6 +113,14 @@ class Run:
         if not path.exists() or path.read_bytes() != text.encode():
             write_text(path, text)
             self.__dict__.pop("plan", None)
+
+    def _logging_as_before(self, plan: Plan) -> Plan:
+        try:
+            before = self.plan.runtime.log_every
+        except RunError:
+            return plan
+        runtime = plan.runtime.model_copy(update={"log_every": before})
+        return plan.model_copy(update={"runtime": runtime})
 
     @property
     def status(self) -> Status:
@@ -113,6 +132,11 @@ class Run:
         if is_held(self.lock_path):  # a worker took it between the two looks
             return Status.RUNNING
         return Status.LOST if segments(self.folder) else Status.PENDING
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether there is a plan, even one that cannot be read; what is set aside has none."""
+        return (self.folder / "plan.json").exists()
 
     @property
     def is_begun(self) -> bool:
@@ -167,8 +191,9 @@ class Run:
 
     @property
     def progress(self) -> dict[str, Any]:
-        """The worker's latest word: step, loss, time."""
-        return self._json("progress.json")
+        """The worker's latest word: step, loss, time; nothing if it makes no sense."""
+        told = self._json("progress.json")
+        return told if isinstance(told.get("step", 0), int) else {}
 
     def _json(self, name: str) -> dict[str, Any]:
         try:

@@ -24,6 +24,8 @@ class _Summed(io.RawIOBase):
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.size, self.crc = file, 0, 0
+        self.refused: OSError | None = None
+        """By the disk: torch makes an error of its own of it, which does not say so."""
 
     def writable(self) -> bool:
         return True
@@ -32,7 +34,11 @@ class _Summed(io.RawIOBase):
         view = memoryview(data)
         self.crc = zlib.crc32(view, self.crc)
         self.size += view.nbytes
-        return self.file.write(view)
+        try:
+            return self.file.write(view)
+        except OSError as error:
+            self.refused = error
+            raise
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -40,7 +46,10 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
     def write(file: BinaryIO) -> None:
         summed = _Summed(file)
-        torch.save(state, cast("IO[bytes]", summed))
+        try:
+            torch.save(state, cast("IO[bytes]", summed))
+        except RuntimeError as error:
+            raise summed.refused or error from error
         file.write(_TRAILER.pack(_MAGIC, summed.size, summed.crc))
 
     # Written before anything is renamed: the one at `path` may be damaged, and `.previous` the only

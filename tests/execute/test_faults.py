@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from labctl.errors import EnvironmentProblem
 from labctl.execute.inline import carry_out_inline
@@ -19,6 +20,7 @@ from labctl.registry.registry import Registry
 from labctl.store.journal import segments
 from labctl.store.run import Run
 from labctl.store.status import Status
+from labctl.train import checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -163,6 +165,55 @@ def test_a_full_disk_fails_the_run_with_a_way_out_and_keeps_what_is_there(quick:
     assert not list(run.folder.glob("*.partial"))
     go_on(run)
     assert run.status is Status.DONE
+
+
+def test_what_torch_makes_of_a_full_disk_is_told_as_the_disk_told_it(tmp_path: Path) -> None:
+    """Its archive's writer has an assertion of its own in place of the error."""
+    state = {"weights": torch.zeros(200_000)}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(EnvironmentProblem, match="File too large") as caught:
+            checkpoint.save(tmp_path / "checkpoint.pt", state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "free some space" in caught.value.hint
+
+
+def test_a_begun_run_goes_on_to_log_as_often_as_it_did(quick: Any) -> None:
+    """Else its curves could be held against those of no repetition."""
+    from labctl.execute.provenance import Provenance
+
+    run = begun(quick, "runtime.log_every=3step")
+    (job,) = quick.jobs(
+        "tiny", "seeds=[1]", "evaluate.every=1ep", "runtime.checkpoint_seconds=0",
+        "runtime.log_every=5step",
+    )  # fmt: skip
+    assert job.plan.key == run.plan.key
+    Provenance(quick.registry).store(run, job.plan, job.recipe)
+    go_on(run)
+    assert run.plan.runtime.log_every == 3
+    steps = [step for step in run.journal.curves["train/loss"] if step < run.plan.work.steps]
+    assert steps and all(step % 3 == 0 for step in steps)
+
+
+def test_a_plan_cut_short_is_said_and_written_again(quick: Any) -> None:
+    (run,) = quick.train_here("tiny", "seeds=[1]")
+    plan = (run.folder / "plan.json").read_bytes()
+    (run.folder / "plan.json").write_bytes(plan[:300])
+    code, output = quick.labctl("status")
+    assert code == 0 and "left out, for want of a readable plan: runs/tiny/" in output
+    assert "labctl doctor says why" in output
+    code, output = quick.labctl("run", "tiny", "seeds=[1]", "--no-track")
+    assert code == 0 and "1 DONE before" in output
+    assert (run.folder / "plan.json").read_bytes() == plan
+
+
+def test_a_note_of_progress_that_makes_no_sense_is_none(quick: Any) -> None:
+    (run,) = quick.train_here("tiny", "seeds=[1]")
+    (run.folder / "progress.json").write_text('{"step": null}')
+    code, output = quick.labctl("status")
+    assert code == 0 and "48/48" in output
 
 
 def test_divergence_is_an_answer_and_is_not_tried_again(quick: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from labctl.plans.derive import plans
+from labctl.plans.key import digest_of
 from labctl.plans.plan import Plan, settings_of
 from labctl.recipe.layers import point_of
 from labctl.recipe.recipe import load
@@ -37,6 +38,19 @@ def test_what_changes_no_result_changes_no_key(lab: Any, override: str) -> None:
 )  # fmt: skip
 def test_what_may_change_a_result_changes_every_key(lab: Any, override: str) -> None:
     assert not set(keys(lab, override)) & set(keys(lab))
+
+
+def test_how_often_training_is_logged_is_work_where_a_rule_heeds_it(lab: Any) -> None:
+    """And without a word of it, the key is what it was before that was known."""
+    heeding, logged = "stop={low: train/loss < 0.1}", "runtime.log_every=3step"
+    assert keys(lab, heeding, logged) != keys(lab, heeding)
+    assert keys(lab, heeding, logged) == keys(lab, heeding, logged, "runtime.checkpoint_seconds=7")
+    assert keys(lab, "stop={low: test/loss < 0.1}", logged) == keys(
+        lab, "stop={low: test/loss < 0.1}"
+    )
+    (plan, *_) = plans(load(lab.project, lab.registry, "tiny", None, (heeding,)))
+    identity = plan.work.model_dump(mode="json", by_alias=True)
+    assert identity.pop("looks_every") is None and plan.key == digest_of(identity)
 
 
 def test_the_same_moment_in_another_unit_is_the_same_work(lab: Any) -> None:

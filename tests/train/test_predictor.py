@@ -85,6 +85,14 @@ def test_runs_of_one_name_are_told_apart_by_key(trained: tuple[Any, Run]) -> Non
     assert load_model(run.plan.key, project=lab.root)
 
 
+def test_weights_that_are_damaged_are_said(trained: tuple[Any, Run]) -> None:
+    _, run = trained
+    run.weights_path.write_bytes(run.weights_path.read_bytes()[:500])
+    with pytest.raises(RunError, match="weights cannot be read") as caught:
+        load_model(run)
+    assert caught.value.where == str(run.weights_path)
+
+
 def test_a_run_without_weights_says_so(trained: tuple[Any, Run]) -> None:
     _, run = trained
     run.weights_path.unlink()
