@@ -14,6 +14,7 @@ from labctl.execute.display import Lines
 from labctl.execute.job import Job, Outcome
 from labctl.execute.options import Options
 from labctl.execute.supervisor import Supervisor
+from labctl.store.atomic import write_json
 from labctl.store.run import Run
 from labctl.store.status import Status
 
@@ -25,7 +26,7 @@ if "seed=2" in folder.name:
     while not (folder / "stop").exists():
         time.sleep(0.01)
     status = "STOPPED"
-end = {"status": status, "step": 1, "message": "", "code": 0, "time": 0.0}
+end = {"status": status, "step": 1, "message": "", "code": 0, "time": time.time()}
 (folder / "end.json").write_text(json.dumps(end))
 """
 
@@ -77,6 +78,19 @@ def test_work_is_taken_in_as_workers_fall_idle_and_stopped_on_a_verdict(
     assert [outcome.run.plan.work.seed for outcome in outcomes] == [1, 2, 3]
     assert steering.heard == [(1, Status.DONE), (2, Status.STOPPED), (3, Status.DONE)]
     assert set(steering.rooms) == {1}, "one worker, and asked only when it was idle"
+
+
+def test_a_worker_that_dies_before_it_takes_a_run_is_not_told_with_the_end_before(
+    lab: Any, supervise: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = lab.jobs("tiny", "seeds=[1]")
+    (run,) = lab.runs("tiny", "seeds=[1]")
+    run.create(job.plan, {})
+    write_json(run.end_path, {"status": "STOPPED", "step": 1, "message": "SIGINT", "time": 1.0})
+    monkeypatch.setattr(sys.modules[__name__], "WORKER", "import os; os.kill(os.getpid(), 9)")
+    (outcome,) = supervise(ThreeSeeds([job]), jobs=1)
+    assert outcome.status is Status.LOST
+    assert outcome.message.startswith("the worker died without a word (SIGKILL); its log: ")
 
 
 def test_what_is_done_is_told_and_not_trained_again(lab: Any, supervise: Any) -> None:
