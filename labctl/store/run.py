@@ -22,6 +22,9 @@ from .journal import Journal, segments
 from .lock import is_held
 from .status import Status
 
+ASIDE = ".aside-"
+"""After the name of a run's folder, of one that was set aside."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -137,6 +140,11 @@ class Run:
     def is_planned(self) -> bool:
         """Whether there is a plan, even one that cannot be read; what is set aside has none."""
         return (self.folder / "plan.json").exists()
+
+    @property
+    def set_aside(self) -> list[Path]:
+        """Folders of earlier beginnings of this run, which nobody goes on with."""
+        return sorted(self.folder.parent.glob(f"{self.folder.name}{ASIDE}*"))
 
     @property
     def is_begun(self) -> bool:

@@ -37,6 +37,8 @@ METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
 LOCK_SECONDS = 60.0
 """How long to wait for another process that is delivering a run of the same project."""
+SET_ASIDE = "SET ASIDE"
+"""In place of a status, of a run that was begun anew: nobody goes on with what it was."""
 DELETED = "deleted in MLflow, and left so: `mlflow runs restore` brings it back"
 
 
@@ -117,6 +119,7 @@ class Mirror:
             self._send(self._client, projection, mark, durable)
             self._send_files(self._client, projection, mark)
             self._tell(self._client, projection, mark)
+            self._tell_set_aside(self._client, projection)
             if not mark.is_settled:
                 mark.is_settled = True
                 marks.save(run.folder, self._store, mark)
@@ -266,6 +269,22 @@ class Mirror:
         mark.told = state
         mark.is_settled = False
 
+    def _tell_set_aside(self, client: MlflowClient, projection: Projection) -> None:
+        """End what the run was before it was begun anew; its parent no longer counts it."""
+        told = False
+        for folder in projection.run.set_aside:
+            mark = marks.load(folder, self._store)
+            if mark is None or mark.told.get("labctl.status") == SET_ASIDE:
+                continue
+            if client.get_run(mark.run_id).info.lifecycle_stage == "active":
+                tags = {"labctl.status": SET_ASIDE}
+                _set(client, mark.run_id, Status.STOPPED, None, tags)
+                told = True
+            mark.told["labctl.status"] = SET_ASIDE
+            marks.save(folder, self._store, mark)
+        if told:
+            self._tell_parent(client, projection)
+
     def _tell_parent(self, client: MlflowClient, projection: Projection) -> None:
         """The parent counts the runs under it and stands where they stand together."""
         experiment = self._experiment(client, projection.plan.recipe)
@@ -273,6 +292,7 @@ class Mirror:
         query = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`labctl.kind` = 'run'"
         children = client.search_runs([experiment], query)
         counts = Counter(entity.data.tags["labctl.status"] for entity in children)
+        del counts[SET_ASIDE]
         tags = {f"labctl.runs.{status}": str(counts[status]) for status in Status}
         end_ms = max((entity.info.end_time or 0 for entity in children), default=0)
         _set(

@@ -16,13 +16,13 @@ from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
 from labctl.registry.card import Places
 from labctl.registry.registry import Registry
-from labctl.store.run import Run, run_of
+from labctl.store.run import ASIDE, Run, run_of
 from labctl.store.status import Status
 
 if TYPE_CHECKING:
     from labctl.execute.steering import Steering
 
-ASIDE = "plan.set-aside.json"
+ASIDE_PLAN = "plan.set-aside.json"
 """What the plan of a folder that is set aside is called, so that nobody takes it for a run's."""
 STAMP = "%Y%m%d-%H%M%S"
 """Of what is set aside."""
@@ -153,9 +153,10 @@ def _set_aside(project: Project, work: Iterable[Job]) -> dict[Run, Path]:
     for job in work:
         found = run_of(project, job.plan)
         if found.folder.exists() and found.status not in (Status.DONE, Status.RUNNING):
-            aside = found.folder.with_name(f"{found.folder.name}.aside-{time.strftime(STAMP)}")
+            stamp = time.strftime(STAMP)
+            aside = found.folder.with_name(f"{found.folder.name}{ASIDE}{stamp}")
             found.folder.rename(aside)
-            (aside / "plan.json").rename(aside / ASIDE)
+            (aside / "plan.json").rename(aside / ASIDE_PLAN)
             moved[found] = aside
     return moved
 
@@ -166,6 +167,6 @@ def _is_put_back(run: Run, aside: Path) -> bool:
         return False
     if run.folder.exists():
         run.discard()
-    (aside / ASIDE).rename(aside / "plan.json")
+    (aside / ASIDE_PLAN).rename(aside / "plan.json")
     aside.rename(run.folder)
     return True

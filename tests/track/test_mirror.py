@@ -435,6 +435,31 @@ def test_a_run_begun_anew_is_another_run(
     assert len({entity.data.tags["mlflow.parentRunId"] for entity in children(client, run)}) == 1
 
 
+def test_what_was_set_aside_has_ended_and_is_not_counted(
+    project: Project, client: Any, new_run: NewRun, end: End
+) -> None:
+    """Its worker died after its last delivery, so that it stood there as RUNNING."""
+    run = new_run()
+    with FileLock(run.lock_path):
+        journal = JournalWriter(run.folder, 1, 0, {})
+        Mirror(project).deliver(run)
+    journal.close()
+    (before,) = children(client, run)
+    assert before.info.status == "RUNNING"
+    run.folder.rename(run.folder.with_name(f"{run.folder.name}.aside-20260101-000000"))
+    anew = new_run()
+    end(anew, JournalWriter(anew.folder, 1, 0, {}), Status.DONE, 0)
+    for _ in range(2):
+        sync(project, [anew])
+        found = {entity.info.run_id: entity for entity in children(client, anew)}
+        old = found.pop(before.info.run_id)
+        assert (old.info.status, old.data.tags["labctl.status"]) == ("KILLED", "SET ASIDE")
+        (new,) = found.values()
+        assert new.info.status == "FINISHED"
+        parent = client.get_run(new.data.tags["mlflow.parentRunId"])
+        assert parent.info.status == "FINISHED" and parent.data.tags["labctl.runs"] == "1"
+
+
 def test_what_was_deleted_in_mlflow_stays_so(
     project: Project, client: Any, new_run: NewRun, end: End, found: Found
 ) -> None:

@@ -12,7 +12,7 @@ from labctl.store.atomic import write_json
 from labctl.store.run import run_of
 from labctl.store.status import Status
 from labctl.verbs import carrying
-from labctl.verbs.carrying import ASIDE, How, carry_out_anew
+from labctl.verbs.carrying import ASIDE_PLAN, How, carry_out_anew
 
 FAULT = {"status": "FAILED", "step": 3, "message": "a fault", "code": 0, "time": 1.0}
 
@@ -51,7 +51,7 @@ def test_what_is_set_aside_and_not_begun_is_put_back(
     assert begun.provenance == {"of": "the second time"}
     assert left.provenance == {"of": "the first time"} and left.plan == work[1].plan
     (aside,) = begun.folder.parent.glob("*.aside-*")
-    assert aside.name.startswith(begun.folder.name) and (aside / ASIDE).exists()
+    assert aside.name.startswith(begun.folder.name) and (aside / ASIDE_PLAN).exists()
 
 
 def test_nothing_is_lost_by_a_command_that_is_refused(
