@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from labctl.errors import EnvironmentProblem, UsageError, did_you_mean
+from labctl.errors import EnvironmentProblem, PluginError, UsageError, did_you_mean
 
 from .session import AsJson, RecipeName, open_project, print_json
 
@@ -66,6 +66,7 @@ def data_list(context: typer.Context, as_json: AsJson = False) -> None:
     if context.invoked_subcommand:
         return
     from labctl.registry.card import Dataset, Places
+    from labctl.registry.guard import guarded
 
     from .pictures import print_rows
 
@@ -78,8 +79,11 @@ def data_list(context: typer.Context, as_json: AsJson = False) -> None:
         ):
             state = "yours: give data.path in a recipe"
         else:
-            missing = card.missing(card.config(), places)
-            state = "not here" if missing else "here"
+            try:
+                with guarded(f"missing() of dataset {card.name!r}"):
+                    state = "not here" if card.missing(card.config(), places) else "here"
+            except PluginError as error:
+                state = f"cannot tell: {error.message}"
         rows.append(
             {
                 "name": card.name,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from labctl.errors import PluginError, RunError
 from labctl.project import Project
 from labctl.registry.card import Dataset, Places
+from labctl.registry.guard import guarded
 from labctl.registry.registry import Registry
 from labctl.store.run import run_folders
 from labctl.store.status import Status
@@ -81,7 +82,12 @@ def _data(project: Project, registry: Registry) -> Iterator[Check]:
     places = Places(project.data_roots)
     for card, _ in registry.cards(Dataset):
         if card.fetch is not None:
-            missing = card.missing(card.config(), places)
+            try:
+                with guarded(f"missing() of dataset {card.name!r}"):
+                    missing = card.missing(card.config(), places)
+            except PluginError as error:
+                yield Check(f"data {card.name}", False, f"{error.where}: {error.message}")
+                continue
             yield Check(f"data {card.name}", True, (missing and f"not here: {missing}") or "here")
 
 

@@ -122,7 +122,9 @@ class Provenance:
         if recipe.parent not in self._repositories:
             self._repositories[recipe.parent] = repository(recipe)
         facts, patch = self._repositories[recipe.parent]
-        origins = {name: self.registry.load(name).plugin.origin for name in plan.work.digests}
+        is_new = not (run.folder / "provenance.json").exists()
+        names = plan.work.digests if is_new else ()  # what is stored is trained, here or elsewhere
+        origins = {name: self.registry.load(name).plugin.origin for name in names}
         if patch and not (run.folder / "code.patch").exists():
             write_text(run.folder / "code.patch", patch)
         for name in dict.fromkeys([*plan.work.digests, *(part.plugin for part in plan.measures)]):

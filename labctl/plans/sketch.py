@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from labctl.errors import PluginError
 from labctl.recipe.recipe import Recipe
+from labctl.recipe.schedule import Schedule
 from labctl.registry.card import KnobValue
+from labctl.registry.guard import guarded
 
 from .plan import Plan, Work
 
@@ -54,9 +58,19 @@ def _continuous(recipe: Recipe, work: Work, steps: Sequence[int]) -> Iterator[Kn
     marks = sorted({work.steps * quarter // 4 for quarter in range(4)} | {work.steps - 1})
     for name in work.schedules:
         schedule = recipe.schedules[name].resolved(recipe.clock)
-        samples = [value for step in steps if not isinstance(value := schedule.at(step), str)]
-        taken = tuple((step, schedule.at(step)) for step in marks)
+        at = partial(_value, name, schedule)
+        samples = [value for step in steps if not isinstance(value := at(step), str)]
+        taken = tuple((step, at(step)) for step in marks)
         yield KnobSketch(name, "continuous", sparkline(samples), taken)
+
+
+def _value(name: str, schedule: Schedule, step: float) -> KnobValue:
+    with guarded(f"at() of schedules.{name}"):
+        value: object = schedule.at(step)
+    if not isinstance(value, float | int | str):
+        hint = "a schedule gives a number, or one of a knob's choices"
+        raise PluginError(f"at() of schedules.{name} gave {value!r} at step {step:g}", hint=hint)
+    return value
 
 
 def realised(recipe: Recipe, plan: Plan) -> list[tuple[int, int, dict[str, float]]]:
@@ -65,12 +79,12 @@ def realised(recipe: Recipe, plan: Plan) -> list[tuple[int, int, dict[str, float
     Raises:
         PluginError: the architecture cannot tell.
     """
-    constants = plan.work.constants
-    return [
-        (
-            phase.start,
-            phase.end,
-            recipe.architecture.ask("realised", recipe.spec, {**constants, **phase.structural}),
-        )
-        for phase in plan.work.phases()
-    ]
+    found = []
+    for phase in plan.work.phases():
+        standing = {**plan.work.constants, **phase.structural}
+        numbers = recipe.architecture.ask("realised", recipe.spec, standing)
+        if not isinstance(numbers, Mapping):
+            what = f"realised() of architecture {recipe.architecture.card.name!r}"
+            raise PluginError(f"{what} gave {numbers!r}", hint="it gives numbers by name")
+        found.append((phase.start, phase.end, dict(numbers)))
+    return found

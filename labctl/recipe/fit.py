@@ -269,6 +269,10 @@ def knobs_of(check: Check, parts: list[Selected] | None, spec: DataSpec) -> dict
     for part in parts:
         try:
             declared = part.ask("knobs", spec)
+            are_knobs = isinstance(declared, tuple | list)
+            if not are_knobs or not all(isinstance(knob, Knob) for knob in declared):
+                what = f"knobs() of {part.card.kind} {part.card.name!r}"
+                raise PluginError(f"{what} gave {declared!r}", hint="it gives a tuple of Knob")
         except PluginError as error:
             check.plugin(("model",), error)
             return None

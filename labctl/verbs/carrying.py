@@ -114,7 +114,7 @@ def require_data(project: Project, registry: Registry, recipes: Iterable[Recipe]
 
 
 def _missing(project: Project, recipe: Recipe) -> str | None:
-    missing: str | None = recipe.data.card.missing(recipe.data.config, Places(project.data_roots))
+    missing: str | None = recipe.data.ask("missing", Places(project.data_roots))
     return missing
 
 
