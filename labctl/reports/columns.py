@@ -37,6 +37,8 @@ PLUS_MINUS = "\u00b1"
 NOT_COMPARABLE = "not comparable"
 _TIMES = ((7200.0, 3600.0, "h"), (120.0, 60.0, "min"), (0.0, 1.0, "s"))
 """From this many seconds on, a column is shown in units of so many seconds."""
+_LONG = 100
+"""Of as many of a unit as its column begins with, the longest may be."""
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
@@ -211,16 +213,26 @@ class Columns:
 
 
 def _time_unit(seconds: Sequence[float]) -> tuple[float, str]:
-    """Seconds in the unit in which these are shown, and its name."""
-    largest = max(filter(math.isfinite, seconds), default=0.0)
-    return next((size, unit) for least, size, unit in _TIMES if largest >= least)
+    """Seconds in the unit in which these are shown, and its name: the largest of which the shortest
+    is one at least, unless that takes many digits for the longest."""
+    known = [value for value in seconds if math.isfinite(value) and value > 0]
+    shortest, longest = min(known, default=0.0), max(known, default=0.0)
+    fits = (of for of in _TIMES if shortest >= of[0] or longest >= _LONG * of[0])
+    return next((size, unit) for _, size, unit in fits)
 
 
 def _prefix(amounts: Sequence[float], unit: str) -> tuple[float, str]:
-    """How many of `unit` are in the one in which these are shown, and its name."""
-    largest = max(amounts, default=0.0)
-    power = min(len(_PREFIXES) - 1, int(math.log10(largest) / 3)) if largest >= 1 else 0
+    """How many of `unit` are in the one in which these are shown, and its name: the largest of
+    which the least is a tenth, unless that takes many digits for the most."""
+    known = [amount for amount in amounts if amount > 0]
+    least, most = min(known, default=0.0), max(known, default=0.0)
+    power = max(_power(10 * least), _power(most / _LONG))
     return 1000.0**power, f"{_PREFIXES[power]}{unit}"
+
+
+def _power(amount: float) -> int:
+    """Of the largest prefix of which the amount is one at least."""
+    return min(len(_PREFIXES) - 1, int(math.log10(amount) / 3)) if amount >= 1 else 0
 
 
 def _claims(row: Row, verdicts: Sequence[Verdict]) -> Cell:

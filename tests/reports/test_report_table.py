@@ -200,6 +200,30 @@ def test_large_figures_have_their_thousands_parted_for_readers_alone(lab: Any) -
     assert cell.numbers["mean"] == pytest.approx(280_250)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "flops", "shown"),
+    [
+        ((5.5, 50.1), (1.2e13, 2.3e15), ("5.5 s", "50.1 s", "12.00 TFLOP", "2300.00 TFLOP")),
+        ((300, 900), (7.5e8, 1e9), ("5.0 min", "15.0 min", "0.75 GFLOP", "1.00 GFLOP")),
+        ((10, 36_000), (1e6, 1e12), ("0.2 min", "600.0 min", "0.00 GFLOP", "1000.00 GFLOP")),
+    ],
+)
+def test_the_shortest_decides_the_unit_unless_the_longest_is_far_off(
+    lab: Any, seconds: tuple[float, ...], flops: tuple[float, ...], shown: tuple[str, ...]
+) -> None:
+    for name, time, executed in zip(("base", "ctd"), seconds, flops, strict=True):
+        lab.recipe(name, batch_size="32" if name == "ctd" else "64", seeds="[0]")
+        steps = lab.plan(name, 0).work.steps
+        lab.run(name, 0, rate=time / steps, flops=executed)
+    lab.table(
+        "{title: T, rows: [{recipe: base}, {recipe: ctd}], columns: [{kind: time}, {kind: flops}]}"
+    )
+    grid = lab.report()
+    times = [lab.cell(grid, row, "Training time").text.partition(" (")[0] for row in (0, 1)]
+    counts = [lab.cell(grid, row, "Training FLOPs").text for row in (0, 1)]
+    assert (*times, *counts) == shown
+
+
 def test_best_needs_a_metric_whose_better_values_are_known(lab: Any) -> None:
     column = "{kind: metric, metric: val/entropy, summary: best}"
     (problem,) = problems(lab, f"rows: [{{recipe: a}}]\ncolumns: [{column}]\n")
