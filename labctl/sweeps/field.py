@@ -45,6 +45,15 @@ def field_of(recipe: Recipe, name: str) -> str:
     )
 
 
+def spelled_out(recipe: Recipe, override: str) -> str:
+    """`FIELD=VALUE` with the whole path of a field that is named by its end, as axes may be."""
+    name, equals, value = override.partition("=")
+    if name.strip().partition(".")[0] in type(recipe.document).model_fields:
+        return override
+    found = ends_in(recipe, name.strip())
+    return f"{found[0]}{equals}{value}" if equals and len(found) == 1 else override
+
+
 def one_field(first: str, second: str, path: str) -> UsageError:
     """Two names of the one field `path`: only what the second says would count."""
     return UsageError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 
-from labctl.errors import UsageError
+from labctl.errors import RecipeError, UsageError
 from labctl.execute.job import Job, outcome_of
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
@@ -16,6 +16,7 @@ from labctl.registry.registry import Registry
 from labctl.store.status import Status
 from labctl.sweeps.arguments import parse_seeds, with_values
 from labctl.sweeps.catalogue import load_sweep, sweep_of_field
+from labctl.sweeps.field import spelled_out
 from labctl.sweeps.jobs import Cell, cells, due
 from labctl.sweeps.sweep import Sweep
 
@@ -144,9 +145,24 @@ def asked_for(
         found = load_sweep(project, registry, names[0], preset)
     else:
         found = sweep_of_field(project, registry, names[0], recipe, preset)
-    found = replace(found, fixed=tuple(overrides))
+    fixed = _spelled_out(project, registry, found, overrides, preset) if overrides else ()
+    found = replace(found, fixed=fixed)
     loaded = load(project, registry, found.config.recipe, preset, found.fixed)
     return Asked(found, loaded)
+
+
+def _spelled_out(
+    project: Project,
+    registry: Registry,
+    sweep: Sweep,
+    overrides: Sequence[str],
+    preset: str | None,
+) -> tuple[str, ...]:
+    try:
+        bare = load(project, registry, sweep.config.recipe, preset)
+    except RecipeError:
+        return tuple(overrides)  # they may be what it lacks
+    return tuple(spelled_out(bare, text) for text in overrides)
 
 
 def cells_of(project: Project, registry: Registry, asked: Asked) -> list[Cell]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import labctl
+from labctl.errors import RecipeError
 from labctl.execute.job import Outcome, outcome_of
 from labctl.reports.growing import Growth
 from labctl.store.atomic import write_json
@@ -51,6 +52,19 @@ def test_seeds_join_at_each_point_until_its_mean_is_known(
     asked.clear()
     labctl.sweep("model.depth", seeds=1, **given)
     assert asked == [[(1, 0), (4, 0)]], "nothing is added to seeds that somebody chose"
+
+
+def test_overrides_name_fields_as_axes_do(lab: Any) -> None:
+    """By their ends, where that is one field; what a recipe calls by that name is meant first."""
+    given = ("num_heads=4", "lr.peak=1e-2", "budget=7ep", "model.depth=2", "smoothing=0.2", "x=1")
+    fixed = ["embed_dim", *given[:-1]]
+    _, _, asked = sweeping.spoken(lab.root, fixed[0], fixed[1:], (), "tiny", None)
+    assert asked.sweep.fixed == (
+        "model.num_heads=4", "schedules.lr.peak=1e-2", "budget=7ep", "model.depth=2",
+        "loss.cross_entropy.smoothing=0.2",
+    )  # fmt: skip
+    with pytest.raises(RecipeError, match="unknown field 'x'"):
+        sweeping.spoken(lab.root, "embed_dim", given, (), "tiny", None)
 
 
 @pytest.mark.parametrize("end", ["HALTED", "DIVERGED", "FAILED"])
