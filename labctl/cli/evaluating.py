@@ -60,6 +60,7 @@ def evaluate(
     from rich.console import Console
 
     from labctl.execute.later import jobs as jobs_of
+    from labctl.execute.later import replaced
     from labctl.measure.corrupted import read_corrupted
     from labctl.store.run import find_runs, run_of
     from labctl.verbs.carrying import How, carry_out
@@ -72,6 +73,8 @@ def evaluate(
     asked += [] if images is None else [f"images={images}"]
     work = jobs_of(project, runs, {"robustness": asked})
     console = Console(stderr=as_json, emoji=False, markup=False)
+    for line in replaced(work, runs):
+        console.print(line, highlight=False, soft_wrap=True)
     how = How(jobs, "off", yes=True, track=not no_track, console=console)
     with interruptible(console):
         outcomes = Outcomes(tuple(carry_out(project, registry, work, how)))

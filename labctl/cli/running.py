@@ -173,7 +173,7 @@ def measure(
     from rich.console import Console
 
     from labctl.execute.later import jobs as jobs_of
-    from labctl.execute.later import told_apart
+    from labctl.execute.later import replaced, told_apart
     from labctl.store.run import find_runs, run_of
     from labctl.verbs.carrying import How, carry_out
     from labctl.verbs.outcomes import Outcomes
@@ -183,6 +183,8 @@ def measure(
     found = [run for name in names for run in find_runs(project, name)]
     work = jobs_of(project, found, asked)
     console = Console(stderr=as_json, emoji=False, markup=False)
+    for line in replaced(work, found):
+        console.print(line, highlight=False, soft_wrap=True)
     how = How(jobs, "off", yes=True, track=not no_track, console=console)
     with interruptible(console):
         outcomes = Outcomes(tuple(carry_out(project, registry, work, how)))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from labctl.errors import PluginError, RecipeError, RunError, UsageError, did_you_mean
-from labctl.plans.plan import Part, Plan
+from labctl.plans.plan import Part, Plan, differences
 from labctl.project import Project
 from labctl.recipe.check import Check
 from labctl.recipe.source import Mark, parse_value
@@ -57,6 +57,16 @@ def jobs(project: Project, runs: Iterable[Run], asked: Mapping[str, Sequence[str
     return [
         Job(_asked(project, run, asked), Path(run.provenance.get("recipe", "."))) for run in runs
     ]
+
+
+def replaced(jobs: Iterable[Job], runs: Iterable[Run]) -> Iterator[str]:
+    """What was measured of runs with other settings than it is to be now, and gives way to that."""
+    for job, run in zip(jobs, runs, strict=True):
+        for part in job.plan.measures:
+            before = run.asked(part.name) if run.measured(part.name) else part.config
+            for setting, (then, now) in differences(before, part.config).items():
+                asked = f"{part.name}.{setting}={now}"
+                yield f"{job.plan.name}  {asked} takes the place of what was measured with {then}"
 
 
 def _asked(project: Project, run: Run, asked: Mapping[str, Sequence[str]]) -> Plan:

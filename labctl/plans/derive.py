@@ -58,8 +58,6 @@ def _identity(work: Work) -> dict[str, Any]:
     values = work.model_dump(mode="json", by_alias=True)
     if not work.stop:
         del values["stop"]  # it came after the first keys, and where it is not used changes none
-    if work.looks_every is None:
-        del values["looks_every"]
     return values
 
 

@@ -89,7 +89,7 @@ class Work(Config):
     ema: Ema | None
     stop: dict[str, str] = {}
     """Rules that end the run early, every time in steps, see `labctl.recipe.predicate`."""
-    looks_every: int | None = None
+    looks_every: int | None = Field(default=None, exclude_if=lambda steps: steps is None)
     """Steps between looks of these rules at metrics of training, where there are such rules and the
     recipe says how often it logs; else it follows from the length of training."""
     seed: int

@@ -143,4 +143,7 @@ def test_the_verb_prints_what_was_found(trained: tuple[Any, Run]) -> None:
     value = Run(run.folder).measured("attention_maps")["attention_entropy_block1"]
     assert f"attention_maps/attention_entropy_block1  {value:.6g}" in output
     code, output = lab.labctl("measure", run.plan.key, "attention_maps.images=8", "--no-track")
-    assert code == 0 and "1 DONE before" in output
+    assert code == 0 and "1 DONE before" in output and "takes the place" not in output
+    code, output = lab.labctl("measure", run.plan.key, "attention_maps.images=4", "--no-track")
+    assert code == 0
+    assert "attention_maps.images=4 takes the place of what was measured with 8" in output
