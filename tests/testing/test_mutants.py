@@ -92,11 +92,11 @@ CARD_SIDE = [
         overrides=("data.name=My-Margins",),
     ),
     Mutant(
-        "a name of labctl's own",
+        "a name of another plugin's",
         cards.names,
-        "learner 'backprop' is also brought by labctl",
-        {"__init__.py": ('name="signum"', 'name="backprop"')},
-        overrides=("learner={kind: backprop}",),
+        "learner 'observed_backprop' is also brought by",
+        {"__init__.py": ('name="signum"', 'name="observed_backprop"')},
+        overrides=("learner={kind: observed_backprop}",),
     ),
     Mutant(
         "no summary",
