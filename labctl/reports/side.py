@@ -17,7 +17,7 @@ from labctl.recipe.recipe import load
 from labctl.registry.registry import Registry
 from labctl.store.run import Run, find_runs
 
-from .bundle import published, read_bundle
+from .bundle import is_bundle, published, read_bundle
 from .entry import entries, name_of
 from .result import Result, result_of
 from .rows import Rows
@@ -65,6 +65,10 @@ def side(project: Project, registry: Registry, text: str) -> Side:
     """
     if _BUNDLE in text:
         return _published_side(project, text)
+    if text.endswith(".json") and _is_bundle(Path(text)):
+        labels = dict.fromkeys(result.label for result in read_bundle(Path(text), text).results)
+        hint = f"name a run of it: {', '.join(f'{text}:{label}' for label in labels)}"
+        raise UsageError(f"{text} is a bundle", hint=hint)
     name, _, preset = text.partition("@")
     if not _is_recipe(project, name) or set(preset) & set("/ "):  # recipe@preset/seed=N is a run
         return _run_side(project, text)
@@ -77,6 +81,13 @@ def _is_recipe(project: Project, name: str) -> bool:
     except UsageError:
         return False
     return True
+
+
+def _is_bundle(path: Path) -> bool:
+    try:
+        return is_bundle(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return False
 
 
 def _published_side(project: Project, text: str) -> Side:

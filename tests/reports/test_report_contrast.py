@@ -207,6 +207,7 @@ def test_json_holds_all_of_it(base: Any) -> None:
         ("nothing", "no run and no recipe 'nothing'"),
         ("base@nothing", "nothing"),
         ("x.json:nothing", "no run 'nothing'"),
+        ("x.json", "x.json is a bundle\n  name a run of it: x.json:base"),
     ],
 )
 def test_what_is_not_there(base: Any, tmp_path: Path, text: str, message: str) -> None:
