@@ -272,11 +272,12 @@ class Mirror:
     def _tell_set_aside(self, client: MlflowClient, projection: Projection) -> None:
         """End what the run was before it was begun anew; its parent no longer counts it."""
         told = False
+        experiment = self._experiment(client, projection.plan.recipe)
         for folder in projection.run.set_aside:
             mark = marks.load(folder, self._store)
             if mark is None or mark.told.get("labctl.status") == SET_ASIDE:
                 continue
-            if client.get_run(mark.run_id).info.lifecycle_stage == "active":
+            if client.search_runs([experiment], f"attributes.run_id = '{mark.run_id}'"):
                 tags = {"labctl.status": SET_ASIDE}
                 _set(client, mark.run_id, Status.STOPPED, None, tags)
                 told = True
@@ -290,9 +291,9 @@ class Mirror:
         experiment = self._experiment(client, projection.plan.recipe)
         parent = self._parent(client, experiment, projection)
         query = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`labctl.kind` = 'run'"
-        children = client.search_runs([experiment], query)
+        found = client.search_runs([experiment], query)
+        children = [one for one in found if one.data.tags["labctl.status"] != SET_ASIDE]
         counts = Counter(entity.data.tags["labctl.status"] for entity in children)
-        del counts[SET_ASIDE]
         tags = {f"labctl.runs.{status}": str(counts[status]) for status in Status}
         end_ms = max((entity.info.end_time or 0 for entity in children), default=0)
         _set(

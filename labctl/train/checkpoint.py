@@ -41,15 +41,25 @@ class _Summed(io.RawIOBase):
             raise
 
 
+def write_state(file: BinaryIO, state: dict[str, Any]) -> _Summed:
+    """What `torch.save` writes.
+
+    Raises:
+        OSError: the disk refuses it.
+    """
+    summed = _Summed(file)
+    try:
+        torch.save(state, cast("IO[bytes]", summed))
+    except RuntimeError as error:
+        raise summed.refused or error from error
+    return summed
+
+
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state` beside `path`, then rename; the checkpoint before it stays as `.previous`."""
 
     def write(file: BinaryIO) -> None:
-        summed = _Summed(file)
-        try:
-            torch.save(state, cast("IO[bytes]", summed))
-        except RuntimeError as error:
-            raise summed.refused or error from error
+        summed = write_state(file, state)
         file.write(_TRAILER.pack(_MAGIC, summed.size, summed.crc))
 
     # Written before anything is renamed: the one at `path` may be damaged, and `.previous` the only

@@ -313,7 +313,8 @@ class Training:
                 self.journal.record("warning", self.step, message=message)
             self.appraisal.keep_predictions(self.run.predictions_path)
             rig, model = self.rig, self.rig.result
-            write_atomic(self.run.weights_path, lambda file: torch.save(model.state_dict(), file))
+            state = model.state_dict()
+            write_atomic(self.run.weights_path, lambda file: checkpoint.write_state(file, state))
             take_measurements(
                 self.plan, self.assembly, model, rig.splits, rig.board, self.run, self.journal
             )

@@ -17,6 +17,7 @@ from labctl.execute.inline import carry_out_inline
 from labctl.execute.rounds import work
 from labctl.execute.stop import Stop
 from labctl.registry.registry import Registry
+from labctl.store.atomic import write_atomic
 from labctl.store.journal import segments
 from labctl.store.run import Run
 from labctl.store.status import Status
@@ -175,6 +176,8 @@ def test_what_torch_makes_of_a_full_disk_is_told_as_the_disk_told_it(tmp_path: P
     try:
         with pytest.raises(EnvironmentProblem, match="File too large") as caught:
             checkpoint.save(tmp_path / "checkpoint.pt", state)
+        with pytest.raises(EnvironmentProblem, match="File too large"):
+            write_atomic(tmp_path / "w.pt", lambda file: checkpoint.write_state(file, state))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "free some space" in caught.value.hint

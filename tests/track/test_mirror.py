@@ -458,6 +458,7 @@ def test_what_was_set_aside_has_ended_and_is_not_counted(
         assert new.info.status == "FINISHED"
         parent = client.get_run(new.data.tags["mlflow.parentRunId"])
         assert parent.info.status == "FINISHED" and parent.data.tags["labctl.runs"] == "1"
+        assert parent.info.end_time == new.info.end_time
 
 
 def test_what_was_deleted_in_mlflow_stays_so(
