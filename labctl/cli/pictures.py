@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.text import Text
 
 from labctl.execute.duration import lasting
-from labctl.project import Project
 from labctl.reports.number import flops_of, text_of
-from labctl.store.run import Run
 from labctl.verbs.looks import WIDTH, table_of
 
 if TYPE_CHECKING:
+    from labctl.project import Project
     from labctl.reports.power import Power
+    from labctl.store.run import Run
 
 _terminal = Console()
 console = Console(

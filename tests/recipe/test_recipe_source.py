@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.errors import RecipeError
 from labctl.recipe.source import Mark, Node, number, parse, parse_value, read
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def faults(text: str) -> list[str]:
@@ -298,3 +302,36 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "none.yaml", "No such file"), (tmp_path, "Is a directory")):
         with pytest.raises(RecipeError, match=f"cannot be read: {reason}"):
             read(path, "r.yaml")
+
+
+def read_by(text: str, libyaml: bool) -> Node | list[str]:
+    """The tree, or what is said of the text; without libyaml as where PyYAML has none."""
+    with mock.patch.object(yaml, "__with_libyaml__", libyaml):
+        try:
+            return parse.__wrapped__(text, "r.yaml")
+        except RecipeError as error:
+            return [str(problem) for problem in error.problems]
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML was built without libyaml")
+@given(st.text("ab:  \n\n-{}[],|>#'\"&*!%@`~.0\u00e9", max_size=40))
+def test_a_text_reads_the_same_with_libyaml_and_without(text: str) -> None:
+    alone = read_by(text, libyaml=False)
+    if isinstance(alone, Node):
+        assert read_by(text, libyaml=True) == alone
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML was built without libyaml")
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_reads_the_same_with_libyaml_and_without(path: Path) -> None:
+    text = path.read_text()
+    alone = read_by(text, libyaml=False)
+    assert isinstance(alone, Node)
+    assert read_by(text, libyaml=True) == alone
+
+
+@pytest.mark.parametrize("text", ["a: [1, 2\nb: 3\n", "a: 'x\nb: 3\n", "a: {b: 1}}\n", "a: b: c\n"])
+def test_a_fault_is_told_the_same_with_libyaml_and_without(text: str) -> None:
+    told = read_by(text, libyaml=False)
+    assert isinstance(told, list)
+    assert read_by(text, libyaml=True) == told
