@@ -110,17 +110,20 @@ def resume(
 
 
 def stop(runs: RunNames) -> None:
-    """Ask runs to write a checkpoint and end; they can be resumed."""
+    """Ask runs to write a checkpoint and end, or not to begin; they can be resumed."""
     from labctl.store.run import find_runs
     from labctl.store.status import Status
 
     project, _ = open_project()
     for found in [r for name in runs for r in find_runs(project, name)]:
-        if found.status is Status.RUNNING:
+        status = found.status
+        if not status.is_final:
             found.request_stop()
+        if status is Status.RUNNING:
             typer.echo(f"{found.plan.name}  asked to stop")
         else:
-            typer.echo(f"{found.plan.name}  is not running: {found.status}")
+            waits = "" if status.is_final else "; if a labctl has it waiting, it will not begin"
+            typer.echo(f"{found.plan.name}  is not running: {status}{waits}")
 
 
 def rerun(name: RunName, yes: Yes = False) -> None:

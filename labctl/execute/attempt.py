@@ -128,7 +128,6 @@ class Attempt:
             self.done = end
         else:
             self.run.end_path.unlink(missing_ok=True)
-        self.run.stop_path.unlink(missing_ok=True)
         for pattern in ("*.pt*.partial", "*.npz.*.partial"):  # of a worker killed as it wrote
             for path in self.run.folder.glob(pattern):
                 path.unlink(missing_ok=True)

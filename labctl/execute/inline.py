@@ -36,6 +36,7 @@ def carry_out_inline(
     require_device([job for job, _ in missing])
     for job, run in missing:
         provenance.store(run, job.plan, job.recipe)
+        run.withdraw_stop()
     stop = Stop()
     with Heard(stop.note):
         attempts = work(

@@ -128,12 +128,17 @@ class Supervisor:
         while (room := self._slots.count - len(self._active) - len(self._waiting)) > 0:
             more = self.steering.more(room)
             for job in self._admit(more):
-                run = run_of(self.project, job.plan)
-                provenance.store(run, job.plan, job.recipe)
+                run = self._prepare(job, provenance)
                 if tracking is not None:
                     tracking.add(run)
             if not more:
                 break
+
+    def _prepare(self, job: Job, provenance: Provenance) -> Run:
+        run = run_of(self.project, job.plan)
+        provenance.store(run, job.plan, job.recipe)
+        run.withdraw_stop()
+        return run
 
     def _leave_waiting(self) -> None:
         """Begin no more runs."""
@@ -145,7 +150,7 @@ class Supervisor:
     def _train(self) -> None:
         provenance = Provenance(self.registry)
         for job in self._waiting:
-            provenance.store(run_of(self.project, job.plan), job.plan, job.recipe)
+            self._prepare(job, provenance)
         device = next(iter(self._waiting)).plan.runtime.device
         most = MOST_RUNS if self.steering else len(self._waiting)
         self._slots = Slots(self.project.runs, device, self.options.jobs, most)
@@ -212,6 +217,10 @@ class Supervisor:
                 self.display.say(
                     f"{job.plan.name}  is being trained by another labctl; following it"
                 )
+            elif run.stop_path.exists():
+                self._waiting.remove(job)
+                self._note(Outcome(run, run.status, message="asked to stop"), job.plan)
+                self.display.say(f"{job.plan.name}  asked to stop before it began")
         while self._waiting and not self._signals and (slot := self._slots.take()):
             self._start(self._waiting.take(self._slots.count, self._together), slot)
 

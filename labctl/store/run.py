@@ -218,6 +218,11 @@ class Run:
     def request_stop(self) -> None:
         write_text(self.stop_path, "")
 
+    def withdraw_stop(self) -> None:
+        """Forget what was asked of an earlier command; a worker that has the run still heeds it."""
+        if self.status is not Status.RUNNING:
+            self.stop_path.unlink(missing_ok=True)
+
     def discard(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder)

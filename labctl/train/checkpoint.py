@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import struct
 import zlib
 from copy import copy
@@ -95,6 +96,23 @@ def load(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
             "its journal so far is set aside, not deleted",
         )
     return None, []
+
+
+def load_weights(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """The parameters and buffers of a trained model, by name.
+
+    Raises:
+        RunError: the file is damaged, or cut short.
+    """
+    try:
+        weights: dict[str, Tensor] = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise RunError(
+            "the weights cannot be read: damaged, or cut short",
+            where=str(path),
+            hint="copy the file again, or move the run's folder away and train it anew",
+        ) from error
+    return weights
 
 
 def moved(value: Any, device: torch.device, *, copied: bool = False) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from labctl.registry.registry import Registry
 from labctl.store.run import Run, find_run
 
 from .assembly import Assembly
+from .checkpoint import load_weights
 from .learner import forward
 
 
@@ -73,19 +73,7 @@ def load_model(
     assembly = Assembly(found.plan, registry, Places(Project.at(project).data_roots))
     target = torch.device(device)
     model = assembly.model(target, torch.float32)
-    model.load_state_dict(_read(weights, target))
+    model.load_state_dict(load_weights(weights, target))
     board = assembly.board(target, torch.float32)
     knobs = board.for_evaluation(found.plan.work.steps - 1)
     return Predictor(model, assembly.spec, knobs).to(target)
-
-
-def _read(weights: Path, target: torch.device) -> dict[str, Tensor]:
-    try:
-        state: dict[str, Tensor] = torch.load(weights, map_location=target, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise RunError(
-            "the weights cannot be read: damaged, or cut short",
-            where=str(weights),
-            hint="copy the file again, or move the run's folder away and train it anew",
-        ) from error
-    return state

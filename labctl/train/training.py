@@ -292,8 +292,7 @@ class Training:
 
     def _restore_weights(self) -> None:
         """A finished run that is opened again, for a measurement that was asked for later."""
-        weights = torch.load(self.run.weights_path, map_location="cpu", weights_only=True)
-        self.rig.load_result(weights)
+        self.rig.load_result(checkpoint.load_weights(self.run.weights_path))
         self.step = self.work.steps
         self.appraisal.skip_to(self.step)
 

@@ -173,6 +173,29 @@ def test_stop_and_resume(make_lab: Callable[[str], Any]) -> None:
     assert_same(whole.runs("tiny", "seeds=[3]")[0], runs[0])
 
 
+def test_what_waits_and_what_is_just_beginning_can_be_stopped(
+    make_lab: Callable[[str], Any],
+) -> None:
+    lab = make_lab("waiting")
+    seeds = "seeds=[3,4]"
+    begins, waits = lab.runs("tiny", seeds)
+    process = lab.start("run", "tiny", seeds, "--no-track", "--jobs", "1")
+    wait_until(begins.log_path.exists)
+    for run in (begins, waits):
+        assert run.status is Status.PENDING, "no worker is so fast"
+    code, output = lab.labctl("stop", "tiny")
+    assert code == 0 and output.count("it will not begin") == 2, output
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 3, output
+    assert "seed=4  asked to stop before it began" in output
+    assert (begins.status, waits.status) == (Status.STOPPED, Status.PENDING)
+    assert (begins.end or {})["step"] == 0
+
+    assert lab.labctl("run", "tiny", seeds, "--no-track")[0] == 0
+    assert [run.status for run in (begins, waits)] == [Status.DONE, Status.DONE]
+    assert "is not running: DONE" in lab.labctl("stop", "tiny")[1]
+
+
 def test_two_supervisors_do_nothing_twice(make_lab: Callable[[str], Any]) -> None:
     lab = make_lab("both")
     first = lab.start("run", "tiny", "--no-track")

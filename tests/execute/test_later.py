@@ -116,6 +116,17 @@ def test_unfinished_runs_and_those_of_others_are_refused(
         jobs(lab.project, [run], {"attention_maps": []})
 
 
+def test_damaged_weights_are_said_and_the_run_stays_done(trained: tuple[Any, Run]) -> None:
+    lab, run = trained
+    run.weights_path.write_bytes(run.weights_path.read_bytes()[:-100])
+    (outcome,) = carry_out_inline(
+        lab.project, lab.registry, jobs(lab.project, [run], {"attention_maps": []})
+    )
+    assert outcome.status is Status.FAILED
+    assert "the weights cannot be read: damaged, or cut short" in outcome.message
+    assert run.status is Status.DONE
+
+
 def test_a_figure_that_is_no_number_is_kept_and_the_run_stays_done(
     trained: tuple[Any, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
