@@ -32,6 +32,16 @@ class Project:
         return Path(os.environ.get("LABCTL_RUNS") or self.root / "runs").resolve()
 
     @property
+    def results(self) -> Path:
+        """Published results, bundles of runs."""
+        return self.root / "docs" / "results"
+
+    @property
+    def benches(self) -> Path:
+        """Published measurements of speed."""
+        return self.root / "docs" / "benches"
+
+    @property
     def cache(self) -> Path:
         """The user's, shared by all projects; nothing in it is missed."""
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labctl"
@@ -55,3 +65,11 @@ class Project:
             return str(path.relative_to(Path.cwd()))
         except ValueError:
             return str(path)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file there; of what a user typed, which no file may be named by."""
+    try:
+        return path.is_file()
+    except OSError:  # longer than the file system allows
+        return False

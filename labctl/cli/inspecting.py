@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labctl.errors import LabctlError, PluginError, Problem, RecipeError, UsageError
+from labctl.errors import (
+    EnvironmentProblem,
+    LabctlError,
+    PluginError,
+    Problem,
+    RecipeError,
+    UsageError,
+)  # fmt: skip
 from labctl.project import Project
 
 from .session import (
@@ -70,14 +77,15 @@ def validate(
     problems: dict[str, tuple[Problem, ...]] = {}
     for name in names:
         for chosen in [preset] if preset else _editions(project, name):
+            label = f"{name}@{chosen}" if chosen else name
             try:
                 recipe = load(project, registry, name, chosen, overrides)
                 plans(recipe)
                 valid.append(recipe.label)
             except RecipeError as error:
-                problems[f"{name}@{chosen}" if chosen else name] = error.problems
+                problems[label] = error.problems
             except LabctlError as error:
-                problems[name] = (Problem(error.message, error.where, error.hint),)
+                problems[label] = (Problem(error.message, error.where, error.hint),)
     if as_json:
         found = [
             {"recipe": label, "where": p.where, "message": p.message, "hint": p.hint}
@@ -92,7 +100,7 @@ def validate(
         typer.echo(f"{label}  valid")
     if problems:
         # A fault of the recipe is found again in each of its presets.
-        raise RecipeError(list(dict.fromkeys(p for several in problems.values() for p in several)))
+        raise RecipeError(list(dict.fromkeys(p for some in problems.values() for p in some)))
 
 
 def _editions(project: Project, name: str) -> list[str | None]:
@@ -290,7 +298,8 @@ def status(
     rows = []
     for run in sorted(found, key=_place):
         plan, state = run.plan, run.status
-        journalled, accuracy = glance(run.folder, ("test/acc", "val/acc"))
+        journalled, latest = glance(run.folder, ("test/acc", "val/acc"))
+        metric, accuracy = latest or ("", None)
         step = max(int(run.progress.get("step", 0)), journalled)
         rows.append(
             {
@@ -299,7 +308,8 @@ def status(
                 "key": plan.key[:8],
                 "status": str(state),
                 "step": f"{min(step, plan.work.steps)}/{plan.work.steps}",
-                "test acc": accuracy,
+                "acc": accuracy,
+                "of": metric.removesuffix("/acc"),
                 "note": next(iter(str((run.end or {}).get("message", "")).splitlines()), ""),
             }
         )
@@ -400,4 +410,4 @@ def doctor(
 
         print_rows(rows)
     if any(row["state"] != "ok" for row in rows):
-        raise typer.Exit(6)
+        raise typer.Exit(EnvironmentProblem.exit_code)

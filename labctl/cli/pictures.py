@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -111,9 +112,20 @@ def print_run(project: Project, run: Run) -> None:
         if name.startswith("knob/"):
             continue
         last = max(curve)
-        best = (min if "loss" in name else max)(curve, key=lambda step: curve[step])
-        table.add_row(name, text_of(curve[last]), str(last), text_of(curve[best]), str(best))
+        table.add_row(name, text_of(curve[last]), str(last), *_best(name, curve))
     if table.row_count:
         console.print(table)
     for fault in journal.damage:
         console.print(f"  journal damaged: {fault}")
+
+
+def _best(name: str, curve: Mapping[int, float]) -> tuple[str, str]:
+    """The best value of a metric and its step, as text; empty where none is chosen: on the test
+    set, and where no direction is the better one."""
+    from labctl.recipe.claim import better
+
+    direction = better(name)
+    if direction is None or name.startswith("test/"):
+        return "", ""
+    step = (max if direction == "higher" else min)(curve, key=lambda step: curve[step])
+    return text_of(curve[step]), str(step)

@@ -37,7 +37,10 @@ class Watched:
         self.step = 0
         self.latest: dict[str, float] = {}
         self.seconds_per_step: float | None = None
-        self.news: list[str] = []
+        self.findings: list[str] = []
+        """Of evaluations and measurements, until they were shown."""
+        self.warnings: list[str] = []
+        """Until they were shown."""
         self._since = time.time()
 
     @property
@@ -58,14 +61,14 @@ class Watched:
         self.step = int(progress.get("step", self.step))
         self.seconds_per_step = progress.get("seconds_per_step") or self.seconds_per_step
         for record in self.follower.new():
-            self.step = max(self.step, int(record["step"]))
-            if record["kind"] == "metrics":
-                values = {k: float(v) for k, v in record["values"].items()}
+            self.step = max(self.step, record.step)
+            if record.kind == "metrics":
+                values = record.values
                 self.latest |= values
                 if any(not name.startswith(("train/", "knob/")) for name in values):
-                    self.news.append(self._evaluated(record["step"], values))
-            elif record["kind"] == "warning":
-                self.news.append(f"{self.plan.name}  {record['message']}")
+                    self.findings.append(self._evaluated(record.step, values))
+            elif record.kind == "warning":
+                self.warnings.append(f"{self.plan.name}  {record.fields['message']}")
 
     def _evaluated(self, step: int, values: Mapping[str, float]) -> str:
         """What an evaluation gave; of a measurement only that it was taken."""
@@ -172,10 +175,11 @@ class Lines:
 
     def _tell(self, one: Watched) -> None:
         one.refresh()
-        for text in one.news:
+        for text in (*one.warnings, *one.findings):
             self.say(text)
             self._spoke[one.plan.key] = time.monotonic()
-        one.news.clear()
+        one.warnings.clear()
+        one.findings.clear()
 
     def refresh(self, watched: list[Watched]) -> None:
         for one in watched:
@@ -237,16 +241,23 @@ class Bars:
         )
 
     def ended(self, watched: Watched, status: Status, message: str) -> None:
-        watched.refresh()
+        self._tell(watched)
         self.progress.remove_task(self._tasks.pop(watched.plan.key))
         word = (f"{status:<9}", COLOUR.get(status, "white"))
         line = Text.assemble(word, f" {watched.plan.name}  {message or watched.summary}")
         self.progress.console.print(line, soft_wrap=True)
 
+    def _tell(self, one: Watched) -> None:
+        """What it warns of; its bar shows what it finds."""
+        one.refresh()
+        for text in one.warnings:
+            self.say(text)
+        one.warnings.clear()
+        one.findings.clear()
+
     def refresh(self, watched: list[Watched]) -> None:
         for one in watched:
-            one.refresh()
-            one.news.clear()
+            self._tell(one)
             self.progress.update(
                 self._tasks[one.plan.key],
                 completed=one.step,

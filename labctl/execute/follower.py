@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from labctl.store.journal import segments
+from labctl.store.journal import Record, record_of, segments
 from labctl.store.run import Run
 
 
@@ -20,8 +18,9 @@ class Follower:
         if from_now:
             self._read = {path: path.stat().st_size for path in segments(run.folder)}
 
-    def new(self) -> Iterator[dict[str, Any]]:
-        """Whole records written since the last call; a line still being written waits."""
+    def new(self) -> Iterator[Record]:
+        """Records written since the last call; a line still being written waits, a damaged one is
+        left out."""
         for path in segments(self.run.folder):
             start = self._read.get(path, 0)
             if path.stat().st_size <= start:
@@ -32,7 +31,5 @@ class Follower:
             whole = data[: data.rfind(b"\n") + 1]
             self._read[path] = start + len(whole)
             for line in whole.splitlines():
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    continue
+                if (record := record_of(line, int(path.stem))) is not None:
+                    yield record

@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from labctl.errors import PluginError, RecipeError, RunError, UsageError, did_you_mean
+from labctl.errors import PluginError, Problem, RecipeError, RunError, UsageError, did_you_mean
 from labctl.plans.plan import Part, Plan, differences
 from labctl.project import Project
 from labctl.recipe.check import Check
+from labctl.recipe.metrics import without_split
 from labctl.recipe.source import Mark, parse_value
 from labctl.registry.card import Dataset, MeasurementCard, Places
 from labctl.registry.config import Config
@@ -112,7 +113,8 @@ def _part(registry: Registry, plan: Plan, name: str, fields: Sequence[str], plac
     if config is None:
         raise RecipeError(check.in_order)
     if fault := _fault(registry, plan, card, config, places):
-        raise UsageError(f"measurement {name!r} cannot be taken of {plan.name}: {fault}")
+        message = f"measurement {name!r} cannot be taken of {plan.name}: {fault.message}"
+        raise UsageError(message, hint=fault.hint)
     return Part(
         name=name, plugin=loaded.plugin.name, config=config.model_dump(mode="json", by_alias=True)
     )
@@ -120,7 +122,7 @@ def _part(registry: Registry, plan: Plan, name: str, fields: Sequence[str], plac
 
 def _fault(
     registry: Registry, plan: Plan, card: MeasurementCard, config: Config, places: Places
-) -> str | None:
+) -> Problem | None:
     """Why the measurement does not fit the data of a plan. Begun nevertheless, it would fail, and
     the run with it, which is done."""
     of = plan.work.data
@@ -128,4 +130,5 @@ def _fault(
     with guarded(f"spec() of dataset {of.name!r}"):
         spec = data.spec(data.config.model_validate_json(json.dumps(of.config)), places)
     with guarded(f"fault() of measurement {card.name!r}"):
-        return card.fault(config, spec)
+        fault = card.fault(config, spec)
+    return Problem(fault) if fault else without_split(config, spec.splits(of.val))

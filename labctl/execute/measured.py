@@ -42,14 +42,14 @@ def form_of(structural: Mapping[str, Any]) -> str:
 
 def measured(project: Project, plan: Plan) -> Iterator[Measured]:
     """Timed steps of the same model, learner, data and batch, in runs of the project and in the
-    benches of its `docs/results/`."""
+    published benches."""
     for run in all_runs(project):
         if _is_alike(run.plan.work, plan.work):
             yield from _of_run(run)
-    for path in sorted((project.root / "docs" / "results").glob("*.json")):
+    for path in sorted(project.benches.glob("*.json")):
         try:
             speed = read_speed(path)
-        except RunError:  # a bundle
+        except RunError:  # another JSON file
             continue
         if speed.key != plan.key:
             continue

@@ -20,8 +20,9 @@ import labctl
 from labctl.data.batches import Batches
 from labctl.data.examples import Batch
 from labctl.errors import LabctlError
+from labctl.measure.device import wait
 from labctl.measure.launches import kernel_launches, operators
-from labctl.measure.matmul import matmul_rate, wait
+from labctl.measure.matmul import matmul_rate
 from labctl.measure.speed import Launches, Matmul, Shares, Spread
 from labctl.plans.plan import Plan, Work
 from labctl.registry.registry import Registry

@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from .device import wait
 from .speed import Matmul
 
 SIZES = {"cuda": 8192, "mps": 4096, "cpu": 2048}
@@ -39,11 +40,3 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, size: int | None = Non
     pace = min(seconds(products) / products for _ in range(REPEATS))
     name = str(dtype).removeprefix("torch.")
     return Matmul(flops_per_second=2 * size**3 / pace, size=size, dtype=name)
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done all that it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()

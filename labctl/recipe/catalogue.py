@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import Problem, RecipeError, UsageError, did_you_mean
-from labctl.project import Project
+from labctl.project import Project, is_file
 
 from .layers import NOTHING, laid, overridden, point_of
 from .source import Mark, Node, read
@@ -96,7 +96,7 @@ def located(project: Project, name: str) -> RecipeFile:
     if not is_path and name in known:
         return known[name]
     for candidate in (path, project.root / path):
-        if _is_file(candidate):
+        if is_file(candidate):
             found = candidate.resolve()
             return RecipeFile(_name_of(project, found), found, is_bundled=False)
     if not is_path:
@@ -107,13 +107,6 @@ def located(project: Project, name: str) -> RecipeFile:
     if inside not in known:
         raise UsageError(f"no recipe file {name}", hint=did_you_mean(inside, known))
     return known[inside]
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name longer than the file system allows
-        return False
 
 
 def _name_of(project: Project, path: Path) -> str:
@@ -166,7 +159,7 @@ def _base_file(project: Project, path: Path, base: Node) -> RecipeFile:
     roots = [root for root in (path.parent, project.recipes, bundled_root()) if root is not None]
     for root in roots:
         for name in names:
-            if _is_file(root / name):
+            if is_file(root / name):
                 found = (root / name).resolve()
                 return RecipeFile(_name_of(project, found), found, is_bundled=False)
     looked = ", ".join(dict.fromkeys(project.shown(root) for root in roots))

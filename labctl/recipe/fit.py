@@ -15,7 +15,7 @@ from .augment import Augment
 from .check import Check
 from .document import Document, ScheduleBlock
 from .looks import is_evaluated, most_looks
-from .metrics import is_validated, never_found, unknown_metric, without_val
+from .metrics import is_validated, never_found, unknown_metric, without_split, without_val
 from .predicate import Comparison
 from .reach import reach_of
 from .schedule import Schedule
@@ -347,6 +347,10 @@ def check_measures(check: Check, selection: Selection, spec: DataSpec | None) ->
             hint = f"it is for {', '.join(only_for)}; to take it away: {name}: null"
             check.report(steps, message, hint)
         elif spec is not None:
+            splits = spec.splits(selection.document.data.val)
+            if lacking := without_split(part.config, splits):
+                message = f"measurement {name!r}: {lacking.message}"
+                check.report((*steps, "split"), message, lacking.hint)
             try:
                 fault = part.ask("fault", spec)
             except PluginError as error:

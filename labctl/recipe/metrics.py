@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from labctl.errors import PluginError, Problem, did_you_mean
 from labctl.registry.card import DataSpec, MeasurementCard
+from labctl.registry.config import Config
 from labctl.registry.registry import Registry
 
 from .derived import DERIVED
@@ -13,7 +16,7 @@ from .looks import is_evaluated
 
 def is_validated(document: Document, spec: DataSpec) -> bool:
     """Whether there is a validation part, the data's own or one that is carved."""
-    return document.data.val > 0 or "val" in spec.sizes
+    return "val" in spec.splits(document.data.val)
 
 
 def unknown_metric(
@@ -46,6 +49,14 @@ def without_val(document: Document, spec: DataSpec, metric: str) -> Problem | No
     if not metric.startswith("val/") or is_validated(document, spec):
         return None
     return Problem(f"no {metric}: no validation part is carved", hint="set data.val")
+
+
+def without_split(config: Config, splits: Sequence[str]) -> Problem | None:
+    """Why a measurement finds no examples: its field `split` names none of `splits`."""
+    split = getattr(config, "split", None)
+    if split is None or split in splits:
+        return None
+    return Problem(f"there is no split {split!r}", hint=did_you_mean(str(split), splits))
 
 
 def never_found(document: Document, metric: str) -> Problem | None:

@@ -48,6 +48,10 @@ class DataSpec:
     """Per channel, of inputs scaled to [0, 1]."""
     std: tuple[float, ...] = ()
 
+    def splits(self, val: int) -> list[str]:
+        """Names of the splits, once `val` examples of `train` are a validation part."""
+        return sorted({*self.sizes, "val"} if val else self.sizes)
+
     @property
     def tokens_per_item(self) -> int | None:
         """Tokens in one example; None for images, whose tokens are the model's affair."""
@@ -268,7 +272,8 @@ class ScheduleCard(Card):
 class MeasurementCard(Card):
     """A figure or array taken from a trained model: `run(config, context)` returns named numbers.
 
-    Arrays and figures are written into `context.folder`.
+    Arrays and figures are written into `context.folder`. A field `split` of the config names one of
+    `context.splits`, and is refused before anything is trained if there is no such.
     """
 
     kind: ClassVar[str] = "measurement"

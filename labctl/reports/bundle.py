@@ -127,7 +127,7 @@ def published(project: Project, named: Sequence[Path] = ()) -> tuple[Bundle, ...
         RunError: a bundle that cannot be read.
     """
     found = {path.resolve(): read_bundle(path, project.shown(path)) for path in named}
-    for path in sorted((project.root / "docs" / "results").glob("*.json")):
+    for path in sorted(project.results.glob("*.json")):
         shown = project.shown(path)
         if path.resolve() not in found and is_bundle(_json(path, shown)):
             found[path.resolve()] = read_bundle(path, shown)

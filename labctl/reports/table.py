@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from labctl.errors import RecipeError, UsageError, did_you_mean
-from labctl.project import Project
+from labctl.project import Project, is_file
 from labctl.recipe.catalogue import listed, presets_of, tags_of
 from labctl.recipe.check import Check
 from labctl.recipe.claim import better
@@ -317,7 +317,7 @@ def _located(project: Project, name: str) -> Path | None:
     if name in known:
         return known[name]
     for candidate in (Path(name), project.root / name):
-        if candidate.suffix in (".yaml", ".yml") and candidate.is_file():
+        if candidate.suffix in (".yaml", ".yml") and is_file(candidate):
             return candidate
     if is_sweep(project, name):
         return None

@@ -152,8 +152,8 @@ class Journal:
         return max((r.step for r in self.records if r.kind in ("checkpoint", "end")), default=0)
 
 
-def glance(folder: Path, metrics: Sequence[str]) -> tuple[int, float | None]:
-    """The last step that was recorded, and the last value of the first of `metrics` that has any.
+def glance(folder: Path, metrics: Sequence[str]) -> tuple[int, tuple[str, float] | None]:
+    """The last step that was recorded, and the first of `metrics` that has a value, with its last.
 
     What `Journal.read` finds, without reading all of a long journal: nothing supersedes what the
     last attempt recorded, whose steps rise.
@@ -168,11 +168,11 @@ def glance(folder: Path, metrics: Sequence[str]) -> tuple[int, float | None]:
             is_known = True  # what a checkpoint is of may lie before it
             latest = record.values | latest
         if metrics[0] in latest:
-            return step, latest[metrics[0]]
+            return step, (metrics[0], latest[metrics[0]])
     if len(paths) > 1:
         last = Journal.read(folder).last
         latest = last | latest
-    return step, next((latest[name] for name in metrics if name in latest), None)
+    return step, next(((name, latest[name]) for name in metrics if name in latest), None)
 
 
 def _newest_first(path: Path) -> Iterator[Record]:
@@ -182,7 +182,7 @@ def _newest_first(path: Path) -> Iterator[Record]:
     except OSError:
         return
     for line in reversed(lines):
-        if (record := _record(line, 0)) is not None:
+        if (record := record_of(line, 0)) is not None:
             yield record
 
 
@@ -200,14 +200,14 @@ def _read_segment(path: Path, attempt: int, damage: list[str]) -> Iterator[Recor
     for number, line in enumerate(lines, 1):
         if not line:
             continue
-        if (record := _record(line, attempt)) is not None:
+        if (record := record_of(line, attempt)) is not None:
             yield record
         elif number < len(lines):  # a whole line, not the end that a crash cut off
             damage.append(f"{path.name}:{number}: not a record")
 
 
-def _record(line: bytes, attempt: int) -> Record | None:
-    """None for a line that is no record."""
+def record_of(line: bytes, attempt: int) -> Record | None:
+    """What a line of a journal says; None if it is no record."""
     try:
         fields = json.loads(line)
         return Record(fields.pop("kind"), fields.pop("step"), fields.pop("time"), attempt, fields)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from labctl.errors import RunError, UsageError, did_you_mean
 from labctl.plans.plan import Part, Plan
-from labctl.project import Project
+from labctl.project import Project, is_file
 
 from .address import address_of, called, known
 from .atomic import write_json, write_text
@@ -194,7 +194,7 @@ class Run:
 
     @property
     def ledger(self) -> dict[str, Any]:
-        """FLOPs of the work, see `labctl.measure.ledger`; empty if they were not counted."""
+        """FLOPs of the work, see `labctl.train.cost.ledger`; empty if they were not counted."""
         return self._json("ledger.json")
 
     @property
@@ -261,7 +261,7 @@ def find_runs(project: Project, text: str) -> list[Run]:
         UsageError: there is none.
     """
     path = Path(text)
-    if (path / "plan.json").exists():
+    if is_file(path / "plan.json"):
         return [Run(path.resolve())]
     runs = {run: address_of(run.plan) for run in all_runs(project)}
     if found := called(text, runs):

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from labctl.errors import RecipeError, UsageError, did_you_mean
-from labctl.project import Project
+from labctl.project import Project, is_file
 from labctl.recipe.catalogue import listed
 from labctl.recipe.check import Check
 from labctl.recipe.recipe import Recipe, load
@@ -118,7 +118,7 @@ def _located(project: Project, name: str) -> Path:
     if name in known:
         return known[name]
     for candidate in (Path(name), project.root / name):
-        if candidate.suffix in (".yaml", ".yml") and candidate.is_file():
+        if candidate.suffix in (".yaml", ".yml") and is_file(candidate):
             return candidate
     raise UsageError(
         f"no sweep {name!r}",

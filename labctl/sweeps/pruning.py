@@ -64,6 +64,6 @@ class Curve:
     def new(self) -> Iterator[tuple[int, float]]:
         """Progress from 0 to `WHOLE`, and the value there, as journalled since the last call."""
         for record in self._follower.new():
-            value = record.get("values", {}).get(self.metric)
-            if value is not None and math.isfinite(float(value)):
-                yield round(WHOLE * record["step"] / self.run.plan.work.steps), float(value)
+            value = record.values.get(self.metric, math.nan)
+            if math.isfinite(value):
+                yield round(WHOLE * record.step / self.run.plan.work.steps), value

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from labctl.data.examples import Batch
+from labctl.measure.device import wait
 from labctl.plans.plan import Phase
 from labctl.registry.card import KnobValue
 from labctl.store.atomic import write_atomic
@@ -143,7 +144,7 @@ class Training:
             self.journal.record("compiling", self.step)
             began = time.perf_counter()
             self._count(found | self.rig.engine.step(batch, knobs))
-            self._wait()
+            wait(self.device)
             self.window.is_typical = False
             seconds = time.perf_counter() - began
             name = self.rig.engine.name
@@ -239,13 +240,9 @@ class Training:
         """Around what is not training: the device has finished the steps it was given before, on
         their time."""
         with self.clock.running():
-            self._wait()
+            wait(self.device)
         with self.clock.stopped():
             yield
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
     @property
     def seconds_per_step(self) -> float | None:

@@ -161,6 +161,27 @@ def test_every_fault_of_a_recipe_is_one_message(lab: Any) -> None:
     assert code == 2 and "Traceback" not in output
 
 
+def test_a_split_that_a_measurement_shall_look_at_is_checked_before_training(lab: Any) -> None:
+    asked = "measure={attention_maps: {split: val}}"
+    code, output = lab.labctl("validate", "tiny", asked)
+    assert code == 2 and "there is no split 'val'" in output and "there are: test, train" in output
+    assert lab.labctl("validate", "tiny", asked, "data.val=32")[0] == 0
+
+
+def test_a_name_that_no_file_can_have_is_no_run(lab: Any) -> None:
+    code, output = lab.labctl("show", "x" * 300)
+    assert code == 2 and "no run" in output and "fault of labctl" not in output
+
+
+def test_the_best_of_a_metric_is_shown_where_one_is_better_and_chosen(trained: Any) -> None:
+    code, output = trained.labctl("show", "tiny/seed=1")
+    assert code == 0
+    cells = {line.split()[0]: line.split()[1:] for line in output.splitlines() if "/" in line}
+    assert len(cells["train/loss"]) == 4
+    assert len(cells["test/acc"]) == 2, "no checkpoint is chosen by the test set"
+    assert len(cells["train/grad_norm"]) == 2, "no direction is the better one"
+
+
 def test_failed_runs_name_their_log_and_are_tried_again(
     lab: Any, make_lab: Callable[[str], Any]
 ) -> None:

@@ -81,6 +81,34 @@ def test_bars_show_loss_accuracy_knobs_pace_and_time_left(lab: Any, tmp_path: Pa
     assert "DIVERGED" in out.getvalue() and "loss stopped being finite" in out.getvalue()
 
 
+def test_a_warning_is_told_on_a_terminal_as_well_and_once(lab: Any) -> None:
+    run = planned(lab)
+    for make in (Bars, Lines):
+        out = io.StringIO()
+        with make(Console(file=out, force_terminal=True, width=160)) as display:
+            watched = Watched(run)
+            display.began(watched)
+            journal = JournalWriter.of_next_attempt(run.folder, 0, {})
+            journal.record("warning", 0, message="checkpoint.pt: truncated")
+            for _ in range(3):
+                display.refresh([watched])
+            display.ended(watched, Status.DONE, "")
+            journal.close()
+        assert out.getvalue().count("tiny seed=1  checkpoint.pt: truncated") == 1
+
+
+def test_a_damaged_line_of_a_journal_is_passed_over(lab: Any) -> None:
+    run = planned(lab)
+    watched = Watched(run)
+    journal = JournalWriter(run.folder, 1, 0, {})
+    with journal.path.open("a") as file:
+        file.write('{"kind": "metrics"}\n[1]\nnot a record\n')
+    journal.metrics(44, {"train/loss": 2.0})
+    journal.close()
+    watched.refresh()
+    assert watched.step == 44 and watched.latest == {"train/loss": 2.0}
+
+
 def test_lengths_of_time() -> None:
     assert [lasting(s) for s in (0.4, 59.6, 61, 3599, 20580)] == [
         "0s", "1m 00s", "1m 01s", "59m 59s", "5h 43m",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from labctl.execute import estimate
+from labctl.execute.hardware import device_facts
 from labctl.train.assembly import Assembly
 from labctl.train.learner import Backprop
 
@@ -41,6 +43,23 @@ def test_a_slow_machine_is_asked_for_a_small_batch(
     assert sizes == [2, 2]
     assert said["seconds"] == pytest.approx(10 * work.batch_size / 2 * work.steps)
     assert said["basis"] == "a step of 2 examples, 10 s, scaled by examples and FLOPs"
+
+
+def test_a_machine_that_timed_nothing_is_asked_beside_those_that_did(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = {"device": "another", "seconds": 1.0}
+    monkeypatch.setattr(estimate, "estimates", lambda *_: [dict(timed)])
+    plan = lab.jobs("tiny")[0].plan
+    found = estimate.cost_of(lab.project, lab.registry, plan)["estimates"]
+    here = device_facts(torch.device("cpu"))["device_name"]
+    assert [one["device"] for one in found] == ["another", here]
+    timed["device"] = here
+    assert len(estimate.cost_of(lab.project, lab.registry, plan)["estimates"]) == 1
+    if not torch.cuda.is_available():
+        timed["device"] = "a GPU"
+        cuda = lab.jobs("tiny", "runtime.device=cuda")[0].plan
+        assert len(estimate.cost_of(lab.project, lab.registry, cuda)["estimates"]) == 1
 
 
 @pytest.mark.slow

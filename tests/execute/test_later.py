@@ -77,6 +77,8 @@ def test_a_measurement_is_taken_without_training_and_once(trained: tuple[Any, Ru
         (["image=8"], RecipeError, "did you mean 'images'?"),
         (["images=0"], RecipeError, "images should be greater than or equal to 1, not 0"),
         (["images"], LabctlError, "images"),
+        (["split=nonsense"], UsageError, "there is no split 'nonsense'"),
+        (["split=val"], UsageError, "there is no split 'val'"),
     ],
 )
 def test_fields_are_checked_before_anything_runs(

@@ -101,11 +101,10 @@ def test_a_published_bench_of_the_same_key_counts(lab: Any, plan: Plan) -> None:
         "matmul": {"flops_per_second": 1e9, "size": 64, "dtype": "float32"},
         "cases": [case, {**case, "engine": "compiled"}],
     }  # fmt: skip
-    folder = lab.root / "docs" / "results"
+    folder = lab.project.benches
     folder.mkdir(parents=True)
     (folder / "speed.json").write_text(json.dumps(speed))
     (folder / "other.json").write_text(json.dumps({**speed, "key": "another"}))
-    (folder / "bundle.json").write_text(json.dumps({"labctl_bundle": 1, "runs": []}))
     found = list(measured(lab.project, plan))
     assert [m.source for m in found] == ["speed.json"] * 2
     (estimate,) = estimates(found, plan, [{**PHASES[0], "structural": {"token_drop": 0}}])

@@ -125,7 +125,7 @@ def test_a_glance_finds_what_a_reading_does(attempt: Attempt, tmp_path: Path, se
         reached = step
     read = Journal.read(tmp_path)
     for metrics in (("test/acc", "val/acc"), ("val/acc",), ("test/top5",)):
-        known = [read.last[name] for name in metrics if name in read.last]
+        known = [(name, read.last[name]) for name in metrics if name in read.last]
         assert glance(tmp_path, metrics) == (reached, known[0] if known else None)
 
 
@@ -134,4 +134,4 @@ def test_a_glance_passes_over_what_is_no_record(attempt: Attempt, tmp_path: Path
     attempt(tmp_path, 1, 0).metrics(7, {"test/acc": 0.5})
     with segments(tmp_path)[0].open("a") as file:
         file.write('not a record\n{"kind": "metrics", "st')
-    assert glance(tmp_path, ("test/acc",)) == (7, 0.5)
+    assert glance(tmp_path, ("test/acc",)) == (7, ("test/acc", 0.5))
