@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from labctl.errors import RunError, UsageError
 from labctl.project import Project
+from labctl.registry.config import Config
 from labctl.store.atomic import write_text
 from labctl.store.run import Run
 
@@ -75,49 +77,54 @@ def write_bundle(runs: Iterable[Run], path: Path) -> None:
     write_text(path, f'{{"{MARKER}":{FORMAT},"runs":[\n' + ",\n".join(lines) + "\n]}\n")
 
 
+class NoBundle(RunError):
+    """JSON that does not claim to be a bundle."""
+
+
+class _File(Config, extra="ignore"):
+    format: Literal[1] = Field(alias=MARKER)
+    runs: tuple[Result, ...]
+
+
 def read_bundle(path: Path, shown: str = "") -> Bundle:
     """Read a bundle back; `shown` is how messages call it.
 
     Raises:
-        RunError: it cannot be read, is no bundle, or one of a format unknown here.
+        NoBundle: it is something else.
+        RunError: it cannot be read, is damaged, or of a format unknown here.
     """
     shown = shown or str(path)
-    content = _json(path, shown)
-    if not is_bundle(content):
-        raise RunError("not a bundle", where=shown, hint="labctl bundle RUN... -o FILE makes one")
-    if content[MARKER] != FORMAT:
-        raise RunError(
-            f"a bundle of format {content[MARKER]}; this labctl reads format {FORMAT}",
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"cannot be read: {error.strerror}", where=shown) from None
+    try:
+        return Bundle(shown, _File.model_validate_json(data).runs)
+    except ValidationError as error:
+        raise _fault(error, shown) from None
+
+
+def _fault(error: ValidationError, shown: str) -> RunError:
+    """What is wrong with a file that could not be read as a bundle."""
+    first, *_ = errors = error.errors()
+    loc = first["loc"]
+    if first["type"] == "json_invalid":
+        return RunError(f"not JSON: {first['msg']}", where=shown)
+    if not loc or (loc == (MARKER,) and first["type"] == "missing"):
+        return NoBundle("not a bundle", where=shown, hint="labctl bundle RUN... -o FILE makes one")
+    if loc == (MARKER,):
+        return RunError(
+            f"a bundle of format {first['input']}; this labctl reads format {FORMAT}",
             where=shown,
             hint="read it with the labctl that wrote it, or bundle the runs again",
         )
-    runs = content.get("runs")
-    if not isinstance(runs, list):
-        raise RunError("damaged: no list of runs", where=shown)
-    return Bundle(shown, tuple(_result(run, f"{shown}: run {n}") for n, run in enumerate(runs, 1)))
-
-
-def _result(run: Any, where: str) -> Result:
-    try:
-        return Result.model_validate_json(json.dumps(run))
-    except ValidationError as error:
-        faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise RunError(f"damaged: {'; '.join(faults[:3])}{more}", where=where) from None
-
-
-def _json(path: Path, shown: str) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"cannot be read: {error.strerror}", where=shown) from None
-    except ValueError as error:
-        raise RunError(f"not JSON: {error}", where=shown) from None
-
-
-def is_bundle(content: Any) -> bool:
-    """Whether JSON claims to be a bundle."""
-    return isinstance(content, dict) and MARKER in content
+    if loc == ("runs",):
+        return RunError("damaged: no list of runs", where=shown)
+    of_run = [e for e in errors if e["loc"][:2] == loc[:2]]
+    faults = [f"{'.'.join(map(str, e['loc'][2:]))}: {e['msg']}" for e in of_run]
+    more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
+    where = f"{shown}: run {int(loc[1]) + 1}"
+    return RunError(f"damaged: {'; '.join(faults[:3])}{more}", where=where)
 
 
 def published(project: Project, named: Sequence[Path] = ()) -> tuple[Bundle, ...]:
@@ -128,7 +135,7 @@ def published(project: Project, named: Sequence[Path] = ()) -> tuple[Bundle, ...
     """
     found = {path.resolve(): read_bundle(path, project.shown(path)) for path in named}
     for path in sorted(project.results.glob("*.json")):
-        shown = project.shown(path)
-        if path.resolve() not in found and is_bundle(_json(path, shown)):
-            found[path.resolve()] = read_bundle(path, shown)
+        if path.resolve() not in found:
+            with suppress(NoBundle):
+                found[path.resolve()] = read_bundle(path, project.shown(path))
     return tuple(found.values())

@@ -11,13 +11,13 @@ from typing import Any
 from labctl.errors import PluginError, UsageError
 from labctl.plans.derive import plans
 from labctl.plans.plan import Plan
-from labctl.project import Project
+from labctl.project import Project, is_file
 from labctl.recipe.catalogue import located
 from labctl.recipe.recipe import load
 from labctl.registry.registry import Registry
 from labctl.store.run import Run, find_runs
 
-from .bundle import is_bundle, published, read_bundle
+from .bundle import Bundle, NoBundle, published, read_bundle
 from .entry import entries, name_of
 from .result import Result, result_of
 from .rows import Rows
@@ -65,8 +65,8 @@ def side(project: Project, registry: Registry, text: str) -> Side:
     """
     if _BUNDLE in text:
         return _published_side(project, text)
-    if text.endswith(".json") and _is_bundle(Path(text)):
-        labels = dict.fromkeys(result.label for result in read_bundle(Path(text), text).results)
+    if text.endswith(".json") and (whole := _bundle(Path(text))):
+        labels = dict.fromkeys(result.label for result in whole.results)
         hint = f"name a run of it: {', '.join(f'{text}:{label}' for label in labels)}"
         raise UsageError(f"{text} is a bundle", hint=hint)
     name, _, preset = text.partition("@")
@@ -83,11 +83,13 @@ def _is_recipe(project: Project, name: str) -> bool:
     return True
 
 
-def _is_bundle(path: Path) -> bool:
+def _bundle(path: Path) -> Bundle | None:
+    if not is_file(path):
+        return None
     try:
-        return is_bundle(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return False
+        return read_bundle(path, str(path))
+    except NoBundle:
+        return None
 
 
 def _published_side(project: Project, text: str) -> Side:

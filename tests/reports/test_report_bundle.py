@@ -173,6 +173,8 @@ def test_other_json_among_the_results_is_left_alone(base: Any) -> None:
     results.mkdir(parents=True)
     (results / "kernels.json").write_text('{"speed": 3}', encoding="utf-8")
     assert base.cell(base.report(), 0, "Train-test gap (points)").text == "missing (0 of 3)"
+    (results / "list.json").write_text("[1, 2]", encoding="utf-8")
+    assert base.cell(base.report(), 0, "Train-test gap (points)").text == "missing (0 of 3)"
     (results / "old.json").write_text('{"labctl_bundle": 0, "runs": []}', encoding="utf-8")
     with pytest.raises(RunError, match=r"docs/results/old.json: a bundle of format 0"):
         base.report()
