@@ -9,6 +9,7 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -127,9 +128,16 @@ def _fault(split: str, images: _Header, labels: _Header) -> str | None:
 
 def _digest(files: Iterable[tuple[str, Path]]) -> str:
     """12 hex digits over names and contents."""
+    stats = ((name, path, path.stat()) for name, path in files)
+    return _digest_of(tuple((name, path, s.st_size, s.st_mtime_ns) for name, path, s in stats))
+
+
+@lru_cache(maxsize=16)
+def _digest_of(files: tuple[tuple[str, Path, int, int], ...]) -> str:
+    """Of names, paths, sizes and times of change: read once while these stay as they are."""
     total = hashlib.sha256()
-    for name, path in files:
-        total.update(f"{name}\n{path.stat().st_size}\n".encode())
+    for name, path, size, _ in files:
+        total.update(f"{name}\n{size}\n".encode())
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 total.update(block)

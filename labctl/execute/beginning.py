@@ -21,6 +21,7 @@ from labctl.store.atomic import write_json
 from labctl.store.run import Run
 from labctl.store.status import Status
 from labctl.train.assembly import Assembly, chosen
+from labctl.train.cost import forgo_ledger
 from labctl.train.numerics import device_of
 
 from .attempt import Attempt, Bench
@@ -38,7 +39,7 @@ def begin(run: Run, roots: tuple[Path, ...], steps: int, device: str) -> dict[st
         LabctlError: training cannot begin.
     """
     run.create(_placed(run.plan, device), run.provenance)
-    write_json(run.folder / "ledger.json", {})  # nobody asks what so few steps cost
+    forgo_ledger(run)
     registry = Registry(run.source_path, is_quiet=True)
     facts = {"data_version": _data_version(registry, run.plan, Places(roots))}
     bench = Bench(roots, Stop(), registry, {}, takes_other_data=True)

@@ -19,6 +19,7 @@ import torch
 
 from labctl.registry.registry import Registry
 from labctl.store.run import Run
+from labctl.train.cost import forgo_ledger
 
 from .attempt import Bench
 from .stop import Stop
@@ -49,6 +50,7 @@ def compile_later(run: Run, roots: tuple[Path, ...], scratch: Path) -> Iterator[
 
 def _one_step(bench: Bench, scratch: Run, run: Run, step: int) -> None:
     scratch.create(stretch(run.plan, step), {})
+    forgo_ledger(scratch)
     attempt = bench.join(scratch)
     attempt.turn()
     attempt.require()

@@ -149,7 +149,7 @@ class Lines:
 
     def __init__(self, console: Console, every_s: float = 30.0) -> None:
         self.console, self.every_s = console, every_s
-        self._spoke: dict[str, float] = {}
+        self._spoke: dict[Run, float] = {}
 
     def __enter__(self) -> Lines:
         return self
@@ -167,7 +167,7 @@ class Lines:
 
     def began(self, watched: Watched) -> None:
         self.say(f"{watched.plan.name}  {watched.opening}, key {watched.plan.key}")
-        self._spoke[watched.plan.key] = time.monotonic()
+        self._spoke[watched.run] = time.monotonic()
 
     def ended(self, watched: Watched, status: Status, message: str) -> None:
         self._tell(watched)  # what it wrote after the last look
@@ -177,16 +177,16 @@ class Lines:
         one.refresh()
         for text in (*one.warnings, *one.findings):
             self.say(text)
-            self._spoke[one.plan.key] = time.monotonic()
+            self._spoke[one.run] = time.monotonic()
         one.warnings.clear()
         one.findings.clear()
 
     def refresh(self, watched: list[Watched]) -> None:
         for one in watched:
             self._tell(one)
-            if time.monotonic() - self._spoke.get(one.plan.key, 0.0) > self.every_s and one.step:
+            if time.monotonic() - self._spoke.get(one.run, 0.0) > self.every_s and one.step:
                 self.say(f"{one.plan.name}  {one.epoch(one.step)}  {one.summary}")
-                self._spoke[one.plan.key] = time.monotonic()
+                self._spoke[one.run] = time.monotonic()
 
 
 def _fitted(name: str, width: int) -> str:
@@ -213,7 +213,7 @@ class Bars:
             refresh_per_second=4,
             expand=True,
         )
-        self._tasks: dict[str, TaskID] = {}
+        self._tasks: dict[Run, TaskID] = {}
 
     def __enter__(self) -> Bars:
         self.progress.start()
@@ -231,9 +231,9 @@ class Bars:
         self.progress.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def began(self, watched: Watched) -> None:
-        if watched.plan.key in self._tasks:  # it goes on in another worker
-            self.progress.remove_task(self._tasks[watched.plan.key])
-        self._tasks[watched.plan.key] = self.progress.add_task(
+        if watched.run in self._tasks:  # it goes on in another worker
+            self.progress.remove_task(self._tasks[watched.run])
+        self._tasks[watched.run] = self.progress.add_task(
             _fitted(watched.plan.name, self.progress.console.width // 2),
             total=watched.plan.work.steps,
             epoch="starting",
@@ -242,7 +242,7 @@ class Bars:
 
     def ended(self, watched: Watched, status: Status, message: str) -> None:
         self._tell(watched)
-        self.progress.remove_task(self._tasks.pop(watched.plan.key))
+        self.progress.remove_task(self._tasks.pop(watched.run))
         word = (f"{status:<9}", COLOUR.get(status, "white"))
         line = Text.assemble(word, f" {watched.plan.name}  {message or watched.summary}")
         self.progress.console.print(line, soft_wrap=True)
@@ -259,7 +259,7 @@ class Bars:
         for one in watched:
             self._tell(one)
             self.progress.update(
-                self._tasks[one.plan.key],
+                self._tasks[one.run],
                 completed=one.step,
                 epoch=one.epoch(one.step),
                 summary=one.summary,

@@ -31,8 +31,16 @@ class Queue:
     def runs(self) -> list[Run]:
         return [run_of(self.project, job.plan) for job in self._jobs]
 
+    @property
+    def device(self) -> str:
+        """That the next job asks for."""
+        return self._jobs[0].plan.runtime.device
+
     def add(self, jobs: Sequence[Job]) -> None:
+        """Jobs that follow those that wait, but for this: one device after the other."""
         self._jobs += jobs
+        devices = list(dict.fromkeys(job.plan.runtime.device for job in self._jobs))
+        self._jobs.sort(key=lambda job: devices.index(job.plan.runtime.device))
 
     def add_alone(self, job: Job) -> None:
         """A job that no worker shall have with others."""
@@ -65,6 +73,8 @@ class Queue:
 
     def _goes_with(self, job: Job, first: Job, threads: int, together: Together) -> bool:
         if {job.plan.key, first.plan.key} & self._alone:
+            return False
+        if job.plan.runtime.device != first.plan.runtime.device:
             return False
         is_row = job.plan.group == first.plan.group or together != "auto"
         return is_row and threads_of(run_of(self.project, job.plan)) == threads

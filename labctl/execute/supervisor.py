@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from types import FrameType
 
 from labctl.errors import EnvironmentProblem
-from labctl.plans.plan import Plan
 from labctl.project import Project
 from labctl.registry.registry import Registry
 from labctl.store.run import Run, run_of
@@ -31,6 +30,8 @@ from .steering import Steering
 from .tracking import Tracking
 
 POLL_SECONDS = 0.15
+LOOK_SECONDS = 2.0
+"""Between two looks at all that waits: a thousand runs take a sixth of a second."""
 MOST_RUNS = 1_000_000
 """Of work whose end is not known when it begins."""
 
@@ -53,16 +54,17 @@ class Supervisor:
             options,
         )
         self.steering = steering
-        self.outcomes: dict[str, Outcome] = {}
-        self._order: dict[str, None] = {}
+        self.outcomes: dict[Run, Outcome] = {}
+        self._jobs: dict[Run, Job] = {}
+        """In the order in which they were asked for."""
         self._waiting = Queue(project)
-        self._jobs: dict[str, Job] = {}
         self._active: list[Active] = []
         self._signal = 0
         self._signals = 0
         self._heeded = False
         self._stopping = False
         self._too_long = ""
+        self._look_due = 0.0
 
     def carry_out(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Bring every plan to its end, those that steering adds as well; the outcome of each, in
@@ -89,28 +91,27 @@ class Supervisor:
             )
         if self._signal:
             raise Interrupted(self._signal)
-        return [self.outcomes[key] for key in self._order]
+        return [self.outcomes[run] for run in self._jobs]
 
     def _admit(self, jobs: Sequence[Job]) -> list[Job]:
-        """Take jobs in, each key once; those of them that have something to train."""
+        """Take jobs in, each run once; those of them that have something to train."""
         fresh = []
         for job in jobs:
-            if job.plan.key in self._order:
-                continue
-            self._order[job.plan.key] = None
-            self._jobs[job.plan.key] = job
             run = run_of(self.project, job.plan)
+            if run in self._jobs:
+                continue
+            self._jobs[run] = job
             if run.status.is_final and not run.needs(job.plan):
                 if not run.is_readable:
                     run.create(job.plan, run.provenance)
-                self._note(outcome_of(run, job.plan, was_skipped=True), job.plan)
+                self._note(outcome_of(run, job.plan, was_skipped=True))
             else:
                 fresh.append(job)
         self._waiting.add(fresh)
         return fresh
 
-    def _note(self, outcome: Outcome, plan: Plan) -> None:
-        self.outcomes[plan.key] = outcome
+    def _note(self, outcome: Outcome) -> None:
+        self.outcomes[outcome.run] = outcome
         if self.steering is not None:
             self.steering.ended(outcome)
 
@@ -144,16 +145,14 @@ class Supervisor:
         """Begin no more runs."""
         for job in self._waiting:
             run = run_of(self.project, job.plan)
-            self._note(Outcome(run, run.status, message="not begun"), job.plan)
+            self._note(Outcome(run, run.status, message="not begun"))
         self._waiting.clear()
 
     def _train(self) -> None:
         provenance = Provenance(self.registry)
         for job in self._waiting:
             self._prepare(job, provenance)
-        device = next(iter(self._waiting)).plan.runtime.device
-        most = MOST_RUNS if self.steering else len(self._waiting)
-        self._slots = Slots(self.project.runs, device, self.options.jobs, most)
+        self._turn_to(self._waiting.device)
         with ExitStack() as stack:
             stack.callback(self._kill_all)
             stack.enter_context(Heard(self._note_signal))
@@ -207,6 +206,29 @@ class Supervisor:
     def _start_waiting(self) -> None:
         if self._stopping:
             self._leave_waiting()
+        self._look_at_waiting()
+        while self._waiting and not self._signals and self._has_device():
+            if not (slot := self._slots.take()):
+                break
+            self._start(self._waiting.take(self._slots.count, self._together), slot)
+
+    def _has_device(self) -> bool:
+        """Whether the slots are of the device that the next job asks for; those of another come
+        when all of these are free."""
+        if self._waiting.device != self._device and not self._active:
+            self._turn_to(self._waiting.device)
+        return self._waiting.device == self._device
+
+    def _turn_to(self, device: str) -> None:
+        most = MOST_RUNS if self.steering else len(self._waiting)
+        self._device = device
+        self._slots = Slots(self.project.runs, device, self.options.jobs, most)
+
+    def _look_at_waiting(self) -> None:
+        """For those that another labctl trains, or that somebody wants stopped."""
+        if time.monotonic() < self._look_due:
+            return
+        self._look_due = time.monotonic() + LOOK_SECONDS
         for job in self._waiting:
             if self._signals:
                 return
@@ -219,10 +241,8 @@ class Supervisor:
                 )
             elif run.stop_path.exists():
                 self._waiting.remove(job)
-                self._note(Outcome(run, run.status, message="asked to stop"), job.plan)
+                self._note(Outcome(run, run.status, message="asked to stop"))
                 self.display.say(f"{job.plan.name}  asked to stop before it began")
-        while self._waiting and not self._signals and (slot := self._slots.take()):
-            self._start(self._waiting.take(self._slots.count, self._together), slot)
 
     def _start(self, runs: Sequence[Run], slot: Slot) -> None:
         crew = Crew(runs, self._spawn(runs, slot))
@@ -280,7 +300,7 @@ class Supervisor:
         crew = active.crew
         if crew is None or self._stopping or self._signals or not active.is_left_behind():
             return False
-        job = self._jobs[active.run.plan.key]
+        job = self._jobs[active.run]
         self._waiting.add_alone(job)
         self.display.say(
             f"{job.plan.name}  goes on alone: the worker that it shared died ({crew.how_it_died})"
@@ -289,7 +309,7 @@ class Supervisor:
 
     def _close(self, active: Active) -> None:
         outcome = active.outcome(self.project, self._stopping)
-        self._note(outcome, active.run.plan)
+        self._note(outcome)
         if not active.is_shown:
             self._show(active)
         self.display.ended(active.watched, outcome.status, outcome.message)
@@ -300,7 +320,8 @@ class Supervisor:
         """On a CPU, stop before many hours of work unless they were asked for."""
         if self.options.yes or self._stopping or self._slots.gpus:
             return
-        self._too_long = too_long(self._active, self._waiting, self._slots.count)
+        alike = [job for job in self._waiting if job.plan.runtime.device == self._device]
+        self._too_long = too_long(self._active, alike, self._slots.count)
         if self._too_long:
             self._stop_all()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -101,9 +102,8 @@ class Work(Config):
         """Where the structural knobs stand at `step`."""
         values: dict[str, KnobValue] = {}
         for knob, rungs in self.ladders.items():
-            for rung in rungs:
-                if rung.step <= step:
-                    values[knob] = rung.value
+            if place := bisect_right(rungs, step, key=lambda rung: rung.step):
+                values[knob] = rungs[place - 1].value
         return values
 
     def phases(self) -> Iterator[Phase]:

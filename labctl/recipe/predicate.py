@@ -21,11 +21,11 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from .times import Clock, Time
+from .times import VALUE, Clock, Time
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<time>\d[\d_.]*[kMGB]?(?:ep|step|tok)\b)"
-    r"|(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?P<percent>%)?"
+    rf"\s*(?:(?P<time>{VALUE}\s*[kMGB]?(?:ep|step|tok)\b)"
+    rf"|(?P<number>{VALUE})(?P<percent>%)?"
     r"|(?P<word>[A-Za-z_][A-Za-z0-9_./]*)"
     r"|(?P<sign><=|>=|<|>|[-+*()]))"
 )
@@ -283,7 +283,7 @@ class _Parser:
 
     def count(self) -> int:
         found = self.peek()
-        digits = found["number"] or "" if found and not found["percent"] else ""
+        digits = (found["number"] or "").replace("_", "") if found and not found["percent"] else ""
         if not digits.isdecimal() or not int(digits):
             raise self.fault("a whole number of times")
         self.take()
@@ -315,7 +315,7 @@ class _Parser:
         negative = self.accept("-") is not None
         found = self.peek()
         if found is not None and found["number"]:
-            value = float(found["number"]) * (0.01 if found["percent"] else 1.0)
+            value = float(found["number"].replace("_", "")) * (0.01 if found["percent"] else 1.0)
             if math.isinf(value):
                 raise self.fault("a finite number")
             token = self.take()

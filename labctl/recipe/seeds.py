@@ -17,8 +17,10 @@ from pydantic import (
 
 from labctl.registry.config import Config
 
+from .times import VALUE
+
 MOST_SEEDS = 1000
-_UNTIL = re.compile(r"ci_halfwidth(?:\((?P<metric>\S+)\))?\s*<=\s*(?P<most>\d+\.?\d*|\.\d+)")
+_UNTIL = re.compile(rf"ci_halfwidth(?:\((?P<metric>\S+)\))?\s*<=\s*(?P<most>{VALUE})")
 
 
 def _counted(seeds: Any) -> Any:
@@ -48,6 +50,12 @@ Seeds = Annotated[
 ]
 
 
+def _most(until: str) -> float:
+    found = _UNTIL.fullmatch(until.strip())
+    assert found is not None, "checked when it was read"
+    return float(found["most"].replace("_", ""))
+
+
 class Growing(Config):
     """Seeds 0, 1, ... until the interval of a mean is narrow enough. What the mean is, or what a
     test says of it, plays no part: to stop on that would make chance findings likely."""
@@ -63,7 +71,7 @@ class Growing(Config):
     @field_validator("until")
     @classmethod
     def _check_until(cls, until: str) -> str:
-        if not (found := _UNTIL.fullmatch(until.strip())) or not float(found["most"]):
+        if not _UNTIL.fullmatch(until.strip()) or not _most(until):
             raise ValueError(
                 f"{until!r} should be ci_halfwidth <= 0.3, or ci_halfwidth(METRIC) <= 0.3"
             )
@@ -84,9 +92,7 @@ class Growing(Config):
     @property
     def most(self) -> float:
         """Half the interval that is narrow enough, in the metric's unit; accuracies in points."""
-        found = _UNTIL.fullmatch(self.until)
-        assert found is not None, "checked when it was read"
-        return float(found["most"])
+        return _most(self.until)
 
     @property
     def first(self) -> tuple[int, ...]:

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-_VALUE = r"(?:\d+|\d{1,3}(?:_\d{3})+)(?:\.\d+)?(?:[eE][+-]?\d+)?|\.\d+"
+VALUE = r"(?:\d{1,3}(?:_\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+"""A number without a sign, as people write it: `1e-3`, `50_000`, `.5`."""
 _UNITS = "ep|step|tok|%"
-_AMOUNT = re.compile(rf"(?P<value>{_VALUE})\s*(?P<scale>[kMGB]?)(?P<unit>{_UNITS})")
-_BARE = re.compile(_VALUE)
+_AMOUNT = re.compile(rf"(?P<value>{VALUE})\s*(?P<scale>[kMGB]?)(?P<unit>{_UNITS})")
+_BARE = re.compile(VALUE)
 _MARK = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SCALE = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}
 _LONGEST = 1e15
@@ -65,7 +66,7 @@ class Time:
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        pattern = rf"^(?:(?:{_VALUE})\s*[kMGB]?(?:{_UNITS})|{_MARK.pattern})$"
+        pattern = rf"^(?:{VALUE}\s*[kMGB]?(?:{_UNITS})|{_MARK.pattern})$"
         return {"type": "string", "pattern": pattern, "examples": ["50ep", "10%"]}
 
 

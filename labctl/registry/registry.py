@@ -204,6 +204,7 @@ class Registry:
     def __init__(self, *folders: Path, is_quiet: bool = False) -> None:
         self.folders, self.is_quiet = folders, is_quiet
         self._loaded: dict[str, Loaded] = {}
+        self._broken: dict[str, PluginError] = {}
 
     @cached_property
     def plugins(self) -> dict[str, Plugin]:
@@ -240,6 +241,8 @@ class Registry:
         """
         if name in self._loaded:
             return self._loaded[name]
+        if name in self._broken:
+            raise self._broken[name]
         if name not in self.plugins:
             raise PluginError(f"no plugin {name!r}", hint=did_you_mean(name, self.plugins))
         plugin = _located(self.plugins[name])
@@ -249,7 +252,8 @@ class Registry:
             module = imported(plugin, digest)
         # A plugin that calls sys.exit() while it is imported must not end labctl.
         except (Exception, SystemExit) as error:
-            raise _broken(plugin, error) from error
+            self._broken[name] = _broken(plugin, error)
+            raise self._broken[name] from error
         cards = _cards_of(plugin, module)
         if name != BUILTIN:
             self._require_own_names(plugin, cards)

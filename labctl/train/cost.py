@@ -75,6 +75,11 @@ def write_ledger(run: Run, assembly: Assembly) -> None:
     write_json(path, ledger(assembly))
 
 
+def forgo_ledger(run: Run) -> None:
+    """Have nothing counted for a run of a few steps, of which nobody asks what they cost."""
+    write_json(run.folder / "ledger.json", {})
+
+
 def _step(assembly: Assembly, phase: Phase) -> Callable[[torch.device], Callable[[], object]]:
     """One learner step of a phase, for any device."""
 

@@ -59,3 +59,11 @@ def test_runs_that_began_with_other_threads_have_other_workers(lab: Any, jobs: l
     JournalWriter(queue.runs[1].folder, 1, 0, facts).close()
     assert seeds(queue, 1, "auto") == [0, 2]
     assert seeds(queue, 1, "auto") == [1]
+
+
+def test_one_device_comes_after_the_other(lab: Any, jobs: list[Job]) -> None:
+    other = lab.jobs("tiny", "seeds=[7]", "runtime.device=auto")
+    queue = Queue(lab.project)
+    queue.add([jobs[0], *other, jobs[1]])
+    assert queue.device == "cpu" and seeds(queue, 1, 4) == [0, 1]
+    assert queue.device == "auto" and seeds(queue, 1, 4) == [7]

@@ -137,6 +137,19 @@ def test_fail_fast_reports_the_runs_that_never_began(
     assert "not begun" in outcomes[1].message
 
 
+@pytest.mark.slow
+def test_work_of_one_key_is_done_for_each_name_and_device(quick: Any) -> None:
+    quick.write("same", (quick.root / "recipes/tiny.yaml").read_text())
+    first, last = (quick.jobs("tiny", f"seeds=[{seed}]")[0] for seed in (1, 2))
+    (same,) = quick.jobs("same", "seeds=[1]", "runtime.device=auto")
+    assert same.plan.key == first.plan.key
+    outcomes = supervisor(quick).carry_out([first, same, last, same])
+    assert [outcome.run.plan.name for outcome in outcomes] == [
+        job.plan.name for job in (first, same, last)
+    ]
+    assert {outcome.status for outcome in outcomes} == {Status.DONE}
+
+
 def test_a_signal_while_a_worker_is_started_reaches_that_worker(
     quick: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

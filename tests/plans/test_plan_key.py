@@ -9,7 +9,7 @@ import pytest
 
 from labctl.plans.derive import plans
 from labctl.plans.key import digest_of
-from labctl.plans.plan import Plan, settings_of
+from labctl.plans.plan import Plan, Rung, settings_of
 from labctl.recipe.layers import point_of
 from labctl.recipe.recipe import load
 
@@ -84,6 +84,19 @@ def test_phases_cover_the_run_and_evaluation_falls_where_it_was_asked(lab: Any) 
     assert all(phase.start % work.steps_per_epoch == 0 for phase in phases)
     evaluated = [step for step in range(1, work.steps + 1) if work.is_evaluated(step)]
     assert evaluated == [176, 220, 264]
+
+
+def test_a_ladder_of_many_rungs_is_climbed_rung_by_rung(lab: Any) -> None:
+    work = lab.jobs()[0].plan.work
+    rungs = tuple(Rung(step=3 * n, value=n) for n in range(2000))
+    late = (Rung(step=10, value="late"),)
+    work = work.model_copy(update={"ladders": {"a": rungs, "b": late}, "steps": 6000})
+    assert work.structural_at(9) == {"a": 3}
+    assert work.structural_at(10) == {"a": 3, "b": "late"}
+    assert work.structural_at(10**6) == {"a": 1999, "b": "late"}
+    phases = list(work.phases())
+    assert len(phases) == 2001 and phases[-1].structural == {"a": 1999, "b": "late"}
+    assert [(p.start, p.end) for p in phases[2:5]] == [(6, 9), (9, 10), (10, 12)]
 
 
 def test_settings_read_back_as_the_values_of_the_point() -> None:

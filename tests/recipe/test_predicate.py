@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labctl.recipe.predicate import Predicate, Watch
-from labctl.recipe.times import Clock
+from labctl.recipe.predicate import Number, Predicate, Watch
+from labctl.recipe.times import Clock, Time
 
 
 def met(text: str, *records: tuple[int, dict[str, float]]) -> list[bool]:
@@ -73,6 +73,23 @@ def test_the_text_of_a_predicate_is_the_same_predicate() -> None:
     predicate = Predicate.parse(text)
     assert Predicate.parse(str(predicate)) == predicate
     assert predicate.metrics == {"test/acc", "x", "y"}
+
+
+NUMBERS = st.sampled_from(["3", "0.5", ".5", "5.", "1e-3", "1E+4", "1_000", "50_000.5", "12.5%"])
+TIMES = st.tuples(
+    st.sampled_from(["3", "0.5", ".5", "1e3", "1_000", "1e-05"]),
+    st.sampled_from(["ep", " ep", "step", "%", "Mtok", " ktok"]),
+).map("".join)
+
+
+@given(NUMBERS, TIMES, st.integers(1, 3))
+def test_numbers_and_times_are_written_here_as_elsewhere(number: str, time: str, n: int) -> None:
+    predicate = Predicate.parse(f"x < {number} for {n} after {time} and y > -{number}")
+    assert Predicate.parse(str(predicate)) == predicate
+    value = float(number.rstrip("%").replace("_", "")) / (100 if "%" in number else 1)
+    first, second = predicate.comparisons
+    assert first.right == Number(value) and second.right == Number(-value)
+    assert first.after == Time.parse(time) and first.times == n
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.integers(1, 4), st.floats(0, 0.5))

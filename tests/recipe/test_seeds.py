@@ -31,6 +31,8 @@ def test_what_names_no_seeds_is_refused(given: Any) -> None:
     [
         ("ci_halfwidth <= 0.3", "test/acc", 0.3),
         ("ci_halfwidth<=2", "test/acc", 2.0),
+        ("ci_halfwidth(train/loss) <= 1e-3", "train/loss", 1e-3),
+        ("ci_halfwidth(tokens) <= 1_000", "tokens", 1000.0),
         ("ci_halfwidth(train/clean/loss) <= .05", "train/clean/loss", 0.05),
     ],
 )
@@ -46,6 +48,7 @@ def test_a_rule_names_a_metric_and_a_width(until: str, metric: str, most: float)
     [
         ({"until": "p < 0.05"}, "should be ci_halfwidth <= 0.3"),
         ({"until": "ci_halfwidth <= 0"}, "should be ci_halfwidth <= 0.3"),
+        ({"until": "ci_halfwidth <= 0e5"}, "should be ci_halfwidth <= 0.3"),
         ({"until": "ci_halfwidth < 1"}, "should be ci_halfwidth <= 0.3"),
         ({"max": 3}, "max 3 should be more than min 3"),
         ({"min": 1}, "greater than or equal to 2"),

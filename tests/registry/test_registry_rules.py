@@ -53,6 +53,19 @@ def test_an_unknown_name_is_searched_everywhere_and_says_what_could_not_be(tmp_p
     assert "nowhere_to_be_found" in caught.value.hint
 
 
+def test_a_broken_plugin_is_executed_once(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    code = f"with open({str(trace)!r}, 'a') as file:\n    file.write('x')\n"
+    code += "raise RuntimeError('as always')\n"
+    plugin(tmp_path, "broken_one", code)
+    registry = Registry(tmp_path / "plugins")
+    for _ in range(2):
+        with pytest.raises(PluginError, match="as always"):
+            registry.load("broken_one")
+        assert len(registry.broken()) == 1
+    assert trace.read_text() == "x"
+
+
 def test_a_card_that_labctl_has_already_is_refused(tmp_path: Path) -> None:
     """Labctl's own is found first; the other would never be."""
     plugin(tmp_path, "mine", CARD.replace("Architecture", "LossTerm").format(name="cross_entropy"))
