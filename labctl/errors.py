@@ -22,9 +22,13 @@ class LabctlError(Exception):
         super().__init__(message)
         self.message, self.where, self.hint = message, where, hint
 
+    @property
+    def placed(self) -> str:
+        """`where: message`, in one line."""
+        return f"{self.where}: {self.message}" if self.where else self.message
+
     def __str__(self) -> str:
-        text = f"{self.where}: {self.message}" if self.where else self.message
-        return f"{text}\n  {self.hint}" if self.hint else text
+        return f"{self.placed}\n  {self.hint}" if self.hint else self.placed
 
 
 class UsageError(LabctlError):
@@ -41,9 +45,13 @@ class Problem:
     where: str = ""
     hint: str = ""
 
+    @property
+    def placed(self) -> str:
+        """`where: message`, in one line."""
+        return f"{self.where}: {self.message}" if self.where else self.message
+
     def __str__(self) -> str:
-        text = f"{self.where}: {self.message}" if self.where else self.message
-        return f"{text}\n  {self.hint}" if self.hint else text
+        return f"{self.placed}\n  {self.hint}" if self.hint else self.placed
 
 
 class RecipeError(LabctlError):

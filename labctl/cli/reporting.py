@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from labctl.errors import ClaimError, UsageError
+from labctl.errors import ClaimError, UsageError, did_you_mean
 
 from .session import (
     AsJson,
@@ -22,6 +22,7 @@ from .session import (
 )
 
 FORMATS = ("terminal", "markdown", "latex", "macros", "csv", "json")
+"""Those of `labctl.reports.render`, which `--help` does not import."""
 
 
 def register(app: typer.Typer) -> None:
@@ -76,7 +77,7 @@ def report(
         )
     chosen = "json" if as_json else format
     if chosen not in FORMATS:
-        raise UsageError(f"no format {chosen!r}", hint=f"there are: {', '.join(FORMATS)}")
+        raise UsageError(f"no format {chosen!r}", hint=did_you_mean(chosen, FORMATS))
     wanted = None if figures is None and html is None else True
     grid = make(project, registry, table or "main", preset, tuple(bundles or ()), plots=wanted)
     if html is not None:

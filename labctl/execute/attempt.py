@@ -26,10 +26,10 @@ from labctl.store.run import Run
 from labctl.store.status import Status
 from labctl.train import checkpoint
 from labctl.train.assembly import Assembly
-from labctl.train.clock import Clock
 from labctl.train.cost import write_ledger
 from labctl.train.ending import Diverged, Halted
 from labctl.train.numerics import device_of
+from labctl.train.stopwatch import Stopwatch
 from labctl.train.training import Training
 
 from .hardware import device_facts
@@ -49,7 +49,7 @@ class Poisoned(Exception):
 
 
 @dataclass
-class Bench:
+class Workbench:
     """What the runs of one worker have in common."""
 
     roots: tuple[Path, ...]
@@ -57,7 +57,7 @@ class Bench:
     registry: Registry | None
     """None: each run's plugins come from its stored code."""
     facts: Mapping[str, Any]
-    clock: Clock = field(default_factory=Clock)
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
     shelf: dict[str, Mapping[str, Batches]] = field(default_factory=dict)
     """Data on the device, once for all that are in training."""
     runs: int = 1
@@ -103,7 +103,7 @@ def _require_data(plan: Plan, version: str) -> None:
 class Attempt:
     """One attempt at one run: holds its lock, trains it, and writes how it ended."""
 
-    def __init__(self, run: Run, bench: Bench) -> None:
+    def __init__(self, run: Run, bench: Workbench) -> None:
         self.run, self.bench, self.stop = run, bench, bench.stop
         self.registry = bench.registry or Registry(run.source_path, is_quiet=True)
         self.lock = FileLock(run.lock_path)
@@ -144,7 +144,7 @@ class Attempt:
             self.bench.clear_shelf(assembly.shelf_name)
             write_ledger(self.run, assembly)
             facts = {**device_facts(device), **self.bench.facts, "pid": os.getpid()}
-            self.training = Training(self.run, assembly, device, facts, self.bench.clock)
+            self.training = Training(self.run, assembly, device, facts, self.bench.stopwatch)
 
     def turn(self) -> None:
         """Train a little, or finish."""

@@ -24,7 +24,7 @@ from labctl.train.assembly import Assembly, chosen
 from labctl.train.cost import forgo_ledger
 from labctl.train.numerics import device_of
 
-from .attempt import Attempt, Bench
+from .attempt import Attempt, Workbench
 from .stop import Stop
 
 
@@ -42,7 +42,7 @@ def begin(run: Run, roots: tuple[Path, ...], steps: int, device: str) -> dict[st
     forgo_ledger(run)
     registry = Registry(run.source_path, is_quiet=True)
     facts = {"data_version": _data_version(registry, run.plan, Places(roots))}
-    bench = Bench(roots, Stop(), registry, {}, takes_other_data=True)
+    bench = Workbench(roots, Stop(), registry, {}, takes_other_data=True)
     attempt = Attempt(run, bench)
     attempt.claim()
     bench.live.append(attempt)

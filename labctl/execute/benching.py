@@ -84,7 +84,7 @@ def places(recipe: Recipe, plan: Plan, at: Sequence[str]) -> list[tuple[str, int
     if list(at) == [RUNGS]:
         first: dict[str, int] = {}
         for phase in plan.work.phases():
-            first.setdefault(json.dumps(phase.structural, sort_keys=True), phase.start)
+            first.setdefault(phase.form, phase.start)
         return [(f"{100 * step / plan.work.steps:.3g}%", step) for step in first.values()]
     return [(text, _step(recipe, plan, text)) for text in at]
 

@@ -23,7 +23,7 @@ LITTLE_SPACE = 2 * 1024**3
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Finding:
     """One thing that was looked at."""
 
     name: str
@@ -31,13 +31,13 @@ class Check:
     detail: str
 
 
-def checks(project: Project, registry: Registry) -> Iterator[Check]:
+def checks(project: Project, registry: Registry) -> Iterator[Finding]:
     """Everything that a run needs, in the order in which it needs it."""
     facts = environment()
     versions = "  ".join(f"{name} {version}" for name, version in facts["packages"].items())
-    yield Check("python", True, f"{facts['python']}  {versions}")
+    yield Finding("python", True, f"{facts['python']}  {versions}")
     gpus = gpu_ids()
-    yield Check(
+    yield Finding(
         "devices",
         True,
         f"{len(gpus)} NVIDIA GPU" if gpus else f"CPU only, {facts['cpu_count']} cores",
@@ -48,37 +48,37 @@ def checks(project: Project, registry: Registry) -> Iterator[Check]:
     yield _runs(project)
 
 
-def _folder(project: Project) -> Check:
+def _folder(project: Project) -> Finding:
     runs = project.runs
     try:
         runs.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=runs):
             pass
     except OSError as error:
-        return Check(
+        return Finding(
             "runs folder", False, f"{runs} cannot be written: {error.strerror}; set LABCTL_RUNS"
         )
     free = shutil.disk_usage(runs).free
-    return Check("runs folder", free > LITTLE_SPACE, f"{runs}, {free / 1024**3:.0f} GiB free")
+    return Finding("runs folder", free > LITTLE_SPACE, f"{runs}, {free / 1024**3:.0f} GiB free")
 
 
-def _plugins(registry: Registry) -> Iterator[Check]:
+def _plugins(registry: Registry) -> Iterator[Finding]:
     for name in registry.plugins:
         try:
             loaded = registry.load(name)
         except PluginError as error:
-            yield Check(
+            yield Finding(
                 f"plugin {name}",
                 False,
-                f"{error.where}: {error.message}" if error.where else error.message,
+                error.placed,
             )
         else:
-            yield Check(
+            yield Finding(
                 f"plugin {name}", True, f"{loaded.plugin.origin}, {len(loaded.cards)} cards"
             )
 
 
-def _data(project: Project, registry: Registry) -> Iterator[Check]:
+def _data(project: Project, registry: Registry) -> Iterator[Finding]:
     places = Places(project.data_roots)
     for card, _ in registry.cards(Dataset):
         if card.fetch is not None:
@@ -86,12 +86,12 @@ def _data(project: Project, registry: Registry) -> Iterator[Check]:
                 with guarded(f"missing() of dataset {card.name!r}"):
                     missing = card.missing(card.config(), places)
             except PluginError as error:
-                yield Check(f"data {card.name}", False, f"{error.where}: {error.message}")
+                yield Finding(f"data {card.name}", False, error.placed)
                 continue
-            yield Check(f"data {card.name}", True, (missing and f"not here: {missing}") or "here")
+            yield Finding(f"data {card.name}", True, (missing and f"not here: {missing}") or "here")
 
 
-def _runs(project: Project) -> Check:
+def _runs(project: Project) -> Finding:
     damaged = []
     for run in run_folders(project):
         path = run.folder
@@ -108,4 +108,4 @@ def _runs(project: Project) -> Check:
             damaged.append(f"{project.shown(path)} is LOST; labctl resume goes on with it")
     store = os.environ.get("MLFLOW_TRACKING_URI", "")
     note = f"; tracking to {store}" if store else ""
-    return Check("runs", not damaged, "; ".join(damaged) or f"all readable{note}")
+    return Finding("runs", not damaged, "; ".join(damaged) or f"all readable{note}")

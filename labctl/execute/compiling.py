@@ -21,7 +21,7 @@ from labctl.registry.registry import Registry
 from labctl.store.run import Run
 from labctl.train.cost import forgo_ledger
 
-from .attempt import Bench
+from .attempt import Workbench
 from .stop import Stop
 from .stretch import stretch
 
@@ -41,14 +41,14 @@ def compile_later(run: Run, roots: tuple[Path, ...], scratch: Path) -> Iterator[
     Raises:
         RunError: such a step fails.
     """
-    bench = Bench(roots, Stop(), Registry(run.source_path, is_quiet=True), {})
+    bench = Workbench(roots, Stop(), Registry(run.source_path, is_quiet=True), {})
     for phase in run.plan.work.phases():
         if phase.start > run.progress.get("step", 0):
             _one_step(bench, Run(scratch / str(phase.start)), run, phase.start)
             yield phase.start
 
 
-def _one_step(bench: Bench, scratch: Run, run: Run, step: int) -> None:
+def _one_step(bench: Workbench, scratch: Run, run: Run, step: int) -> None:
     scratch.create(stretch(run.plan, step), {})
     forgo_ledger(scratch)
     attempt = bench.join(scratch)

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
 
+from labctl.recipe.derived import is_accuracy
 from labctl.store.run import Run
 from labctl.store.status import Status
 
@@ -120,7 +121,7 @@ _COLUMNS = (("train/loss", "loss"), ("train/acc", "acc"), ("val/acc", "val"), ("
 
 
 def _shown(name: str, value: float) -> str:
-    return f"{100 * value:.2f}%" if name.endswith("acc") else f"{value:.4g}"
+    return f"{100 * value:.2f}%" if is_accuracy(name) else f"{value:.4g}"
 
 
 class Display(Protocol):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from labctl.errors import RunError
 from labctl.measure.speed import COMPILED, read_speed
-from labctl.plans.plan import Plan, Work
+from labctl.plans.plan import Plan, Work, form_of
 from labctl.project import Project
 from labctl.store.run import Run, all_runs
 
@@ -33,11 +32,6 @@ class Measured:
     numerics: str
     engine: str
     """As `runtime.engine` asked for it."""
-
-
-def form_of(structural: Mapping[str, Any]) -> str:
-    """A name of the values that structural knobs have."""
-    return json.dumps(structural, sort_keys=True)
 
 
 def measured(project: Project, plan: Plan) -> Iterator[Measured]:

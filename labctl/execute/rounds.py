@@ -15,7 +15,7 @@ from labctl.errors import LabctlError
 from labctl.registry.registry import Registry
 from labctl.store.run import Run
 
-from .attempt import Attempt, Bench, Poisoned
+from .attempt import Attempt, Poisoned, Workbench
 from .forerunner import Forerunner
 from .stop import Stop
 from .width import Fixed, Width
@@ -39,7 +39,7 @@ def work(
     Raises:
         Poisoned: with several runs; none of those in training has an end then.
     """
-    bench = Bench(roots, stop, registry, facts or {}, runs=len(runs))
+    bench = Workbench(roots, stop, registry, facts or {}, runs=len(runs))
     rounds = _Rounds(bench, width or Fixed(len(runs)), runs)
     try:
         while rounds.go_on():
@@ -58,7 +58,7 @@ class _Rounds:
     Nothing here outlasts a round that would keep a run's memory from the next one.
     """
 
-    def __init__(self, bench: Bench, width: Width, runs: Sequence[Run]) -> None:
+    def __init__(self, bench: Workbench, width: Width, runs: Sequence[Run]) -> None:
         self.bench, self.width = bench, width
         self.waiting, self.begun = deque(runs), list[Attempt]()
 
@@ -67,7 +67,7 @@ class _Rounds:
         if self._has_room():
             self._begin(self.waiting.popleft())
         elif self.bench.live:
-            self.bench.clock.attend([attempt.run.plan for attempt in self.bench.live])
+            self.bench.stopwatch.attend([attempt.run.plan for attempt in self.bench.live])
             for attempt in list(self.bench.live):
                 attempt.turn()
                 self._settle()

@@ -34,7 +34,7 @@ from labctl.train.numerics import Arithmetic
 from labctl.train.supply import Supply
 from labctl.train.training import Training
 
-from .attempt import Attempt, Bench
+from .attempt import Attempt, Workbench
 from .hardware import device_facts
 from .stop import Stop
 
@@ -71,7 +71,7 @@ class Timing:
     """The runs of one worker, trained in turns and timed."""
 
     def __init__(
-        self, runs: Sequence[Run], bench: Bench, whole: Plan, at_step: int, steps: int
+        self, runs: Sequence[Run], bench: Workbench, whole: Plan, at_step: int, steps: int
     ) -> None:
         """Begin them at `at_step`.
 
@@ -83,7 +83,7 @@ class Timing:
         self.attempts = [bench.join(run) for run in runs]
         self.trainings = [_training(attempt) for attempt in self.attempts]
         self.device = self.trainings[0].device
-        self.bench.clock.attend([run.plan for run in runs])
+        self.bench.stopwatch.attend([run.plan for run in runs])
         self.supplies = [TimedSupply(t.rig.supply, self.device) for t in self.trainings]
         self.windows = min(WINDOWS, steps)
         self.per_window = self._per_window(-(-steps // self.windows))
@@ -120,23 +120,23 @@ class Timing:
 
     def measured(self) -> dict[str, Any]:
         """Seconds a step of one run, by window, and where the time of a whole run goes."""
-        clock, runs = self.bench.clock, len(self.attempts)
+        stopwatch, runs = self.bench.stopwatch, len(self.attempts)
         paces, lost = [], []
         self._watch(waits=False)
         for _ in range(self.windows):
-            began, share = time.perf_counter(), clock.share
+            began, share = time.perf_counter(), stopwatch.share
             self._rounds(self.per_window)
             self._settle()
-            share = clock.share - share
+            share = stopwatch.share - share
             paces.append(share / self.per_window)
             lost.append((time.perf_counter() - began) / runs / self.per_window - paces[-1])
         share = sum(paces) * self.per_window
         if self.device.type == "cuda":  # only with waits can the two be told apart there
             self._watch(waits=True)
-            share = clock.share
+            share = stopwatch.share
             self._rounds(2 * self.per_window)
             self._settle()
-            share = clock.share - share
+            share = stopwatch.share - share
         data = sum(supply.seconds for supply in self.supplies) / runs / share
         return {
             "steps": self.windows * self.per_window,
@@ -241,7 +241,7 @@ class Timing:
         attempt.require()
 
     def _settle(self) -> None:
-        with self.bench.clock.running():
+        with self.bench.stopwatch.running():
             wait(self.device)
 
 
@@ -291,7 +291,7 @@ def timed(order: dict[str, Any]) -> dict[str, Any]:
     runs = [Run(Path(folder)) for folder in order["runs"]]
     roots = tuple(Path(root) for root in order["data_roots"])
     registry = Registry(Path(order["plugins"]), is_quiet=True)
-    bench = Bench(roots, Stop(), registry, {}, runs=len(runs))
+    bench = Workbench(roots, Stop(), registry, {}, runs=len(runs))
     whole = Plan.model_validate_json(json.dumps(order["whole"]))
     timing = Timing(runs, bench, whole, order["at_step"], order["steps"])
     timing.first_step()

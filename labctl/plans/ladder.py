@@ -94,8 +94,7 @@ def _values(knob: Knob, schedule: Schedule, edges: range) -> Sequence[KnobValue]
         with guarded(f"the ladder of knob {knob.name!r}"):
             values = list(knob.ladder(numbers))
     except PluginError as error:
-        where = f"{error.where}: " if error.where else ""
-        raise _Fault(where + error.message, error.hint) from error
+        raise _Fault(error.placed, error.hint) from error
     if len(values) != len(numbers):
         raise _Fault(f"the ladder of {knob.name} gives {len(values)} values for {len(numbers)}")
     return values

@@ -56,6 +56,21 @@ class Phase(Config):
     """First step that is no longer in the phase."""
     structural: dict[str, float | int | str]
 
+    @property
+    def form(self) -> str:
+        """See `form_of`."""
+        return form_of(self.structural)
+
+
+def form_of(structural: Mapping[str, KnobValue]) -> str:
+    """A name of where structural knobs stand: steps of one form do the same work."""
+    return json.dumps(structural, sort_keys=True)
+
+
+def landmarks(steps: int) -> list[int]:
+    """The first step of each quarter of so many, and the last step of all."""
+    return sorted({steps * quarter // 4 for quarter in range(4)} | {steps - 1})
+
 
 class EvaluatePlan(Config):
     """When the model is evaluated, and on what."""

@@ -12,7 +12,7 @@ from labctl.recipe.schedule import Schedule
 from labctl.registry.card import KnobValue
 from labctl.registry.guard import guarded
 
-from .plan import Plan, Work
+from .plan import Plan, Work, landmarks
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -55,12 +55,11 @@ def _structural(work: Work, steps: Sequence[int]) -> Iterator[KnobSketch]:
 
 
 def _continuous(recipe: Recipe, work: Work, steps: Sequence[int]) -> Iterator[KnobSketch]:
-    marks = sorted({work.steps * quarter // 4 for quarter in range(4)} | {work.steps - 1})
     for name in work.schedules:
         schedule = recipe.schedules[name].resolved(recipe.clock)
         at = partial(_value, name, schedule)
         samples = [value for step in steps if not isinstance(value := at(step), str)]
-        taken = tuple((step, at(step)) for step in marks)
+        taken = tuple((step, at(step)) for step in landmarks(work.steps))
         yield KnobSketch(name, "continuous", sparkline(samples), taken)
 
 

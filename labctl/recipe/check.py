@@ -72,8 +72,7 @@ class Check:
 
     def plugin(self, steps: Steps, error: PluginError) -> None:
         """Note that a plugin failed over what `steps` lead to."""
-        where = f"{error.where}: " if error.where else ""
-        self.report(steps, where + error.message, error.hint)
+        self.report(steps, error.placed, error.hint)
 
     def card(
         self, registry: Registry, kind: type[C], name: str, steps: Steps, near: Iterable[str] = ()

@@ -13,11 +13,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from labctl.registry.config import Config
 
+from .derived import DERIVED, is_accuracy
 from .source import Steps
-
-LOWER_IS_BETTER = (
-    "time", "wall", "device_time", "energy", "flops", "parameters", "tokens", "gap",
-)  # fmt: skip
 
 
 class Sourced(Config):
@@ -217,9 +214,9 @@ class OrderingClaim(Sourced):
 
 def better(metric: str) -> str | None:
     """`higher` or `lower`: which values of a metric are the better ones; None if it is not said."""
-    if metric.endswith("acc"):
+    if is_accuracy(metric):
         return "higher"
-    return "lower" if metric in LOWER_IS_BETTER or metric.endswith("loss") else None
+    return "lower" if metric in DERIVED or metric.endswith("loss") else None
 
 
 def _check_percent(metric: str, value: float) -> None:
@@ -228,7 +225,7 @@ def _check_percent(metric: str, value: float) -> None:
     Raises:
         ValueError: an accuracy looks like a fraction.
     """
-    if metric.endswith("acc") and 0 < value < 1:
+    if is_accuracy(metric) and 0 < value < 1:
         raise ValueError(f"claims have accuracies in percent; {value:g} is less than one percent")
 
 

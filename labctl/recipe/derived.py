@@ -1,4 +1,7 @@
-"""Quantities that follow from a run and are no metrics of its journal, for tables and claims."""
+"""What names of quantities say: those that follow from a run and are no metrics of its journal, for
+tables and claims; and which metrics are accuracies."""
+
+from __future__ import annotations
 
 DERIVED = {
     "time": "steps times mean step time, without compilation and evaluation",
@@ -10,3 +13,10 @@ DERIVED = {
     "parameters": "of the model",
     "tokens": "tokens alive, mean over blocks and steps",
 }
+"""The less there is of one, the better."""
+
+
+def is_accuracy(metric: str) -> bool:
+    """Whether a metric is a fraction in journals and stop rules, and percent in tables and
+    claims."""
+    return metric == "acc" or metric.endswith(("/acc", "_acc"))

@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from .derived import is_accuracy
 from .times import VALUE, Clock, Time
 
 _TOKEN = re.compile(
@@ -102,7 +103,7 @@ class Comparison:
 
         A product may well turn a fraction into percent.
         """
-        if not all(name.endswith(("/acc", "_acc")) for name in self.metrics):
+        if not all(map(is_accuracy, self.metrics)):
             return ()
         terms = [part for side in (self.left, self.right) for part in _parts(side)]
         if any(isinstance(term, Combination) and term.sign == "*" for term in terms):

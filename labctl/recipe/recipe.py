@@ -222,8 +222,7 @@ def _length(check: Check, reading: _Reading, document: Document, steps: int | No
             first = error.problems[0]
             others = len(error.problems) - 1
             more = f" ({others} more)" if others else ""
-            where = f"{first.where}: " if first.where else ""
-            message = f"budget.of: {budget.of}: {where}{first.message}{more}"
+            message = f"budget.of: {budget.of}: {first.placed}{more}"
             check.report(("budget", "of"), message, first.hint)
             return None
         except UsageError as error:

@@ -274,7 +274,7 @@ else:
 """A bundled schedule; a bare value is a constant."""
 
 
-class Phase(Config):
+class SchedulePhase(Config):
     """One stretch of a `phases` schedule: any bundled schedule, whose times count within it."""
 
     until: Time
@@ -287,7 +287,7 @@ class Phases(Schedule):
     """One schedule after another, each with its own clock."""
 
     kind: Literal["phases"] = "phases"
-    phases: tuple[Phase, ...] = Field(min_length=1)
+    phases: tuple[SchedulePhase, ...] = Field(min_length=1)
 
     def _stretches(self, clock: Clock) -> Iterator[tuple[int, int, Schedule, Clock]]:
         """First step, end, schedule and clock of every phase; a phase begins with a whole step."""
@@ -306,7 +306,7 @@ class Phases(Schedule):
 
     def resolved(self, clock: Clock) -> Self:
         phases = tuple(
-            Phase(until=Time(end, "step"), schedule=schedule.resolved(inner))
+            SchedulePhase(until=Time(end, "step"), schedule=schedule.resolved(inner))
             for _, end, schedule, inner in self._stretches(clock)
         )
         return self.model_copy(update={"phases": phases})
@@ -350,7 +350,7 @@ class Phases(Schedule):
             start = end
 
 
-Phase.model_rebuild()
+SchedulePhase.model_rebuild()
 Phases.model_rebuild()
 
 KINDS: Mapping[str, type[Schedule]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -21,6 +22,11 @@ from .times import VALUE
 
 MOST_SEEDS = 1000
 _UNTIL = re.compile(rf"ci_halfwidth(?:\((?P<metric>\S+)\))?\s*<=\s*(?P<most>{VALUE})")
+
+
+def listed_seeds(seeds: Sequence[int]) -> str:
+    """`seed 3`, `seeds 3, 4`."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def _counted(seeds: Any) -> Any:

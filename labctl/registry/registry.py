@@ -303,8 +303,7 @@ class Registry:
             raise PluginError(message, hint="rename one of them")
         hint = did_you_mean(name, [card.name for card, _ in self.cards(kind)])
         for fault in broken:
-            where = f"{fault.where}: " if fault.where else ""
-            hint += f"\n  not searched: {where}{fault.message}"
+            hint += f"\n  not searched: {fault.placed}"
         raise PluginError(f"unknown {kind.kind} {name!r}", hint=hint)
 
     def _card_of(self, plugin: str, kind: type[C], name: str) -> C | None:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 
 from labctl.errors import did_you_mean
 from labctl.recipe.derived import DERIVED
+from labctl.recipe.seeds import listed_seeds
 
 from .comparison import REPEATABILITY, flops_bound, incomparable, is_beyond, unlike, values
 from .evidence import subject
 from .grid import Cell, Heading
 from .obstacles import lacks
 from .quantity import absent, axis_label, value_at
-from .rows import UNSTABLE, Row, listed_seeds
+from .rows import UNSTABLE, Row
 from .statistics import Summary, paired, summary
 from .table import (
     ColumnConfig,

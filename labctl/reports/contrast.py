@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from labctl.errors import PluginError
 from labctl.execute.trace import Trace, losses_until, told_apart
-from labctl.plans.plan import differences
+from labctl.plans.plan import differences, landmarks
 from labctl.plans.stored import schedule_of
 from labctl.registry.config import Config
 from labctl.registry.digest import code_digest, edited, sources
@@ -231,13 +231,12 @@ def _realised(registry: Registry, work: Mapping[str, Any]) -> dict[str, tuple[Po
     }
     for name, rungs in work["ladders"].items():
         found[name] = tuple(Point(step=rung["step"], value=rung["value"]) for rung in rungs)
-    marks = sorted({steps * quarter // 4 for quarter in range(4)} | {steps - 1})
     for name, block in work["schedules"].items():
         try:
             schedule = schedule_of(registry, block)
         except (PluginError, ValidationError):  # its fields are compared all the same
             continue
-        found[name] = tuple(Point(step=step, value=schedule.at(step)) for step in marks)
+        found[name] = tuple(Point(step=step, value=schedule.at(step)) for step in landmarks(steps))
     return found
 
 

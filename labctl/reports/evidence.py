@@ -25,6 +25,7 @@ from labctl.recipe.claim import (
     ValueClaim,
 )
 from labctl.recipe.recipe import Recipe
+from labctl.recipe.seeds import listed_seeds
 
 from .comparison import (
     flops_bound,
@@ -49,7 +50,7 @@ from .obstacles import (
 from .phrase import claimed, figure, shown, unit_of
 from .quantity import CLOCKED, difference_unit
 from .resolution import step_of, step_of_both
-from .rows import Row, listed_seeds
+from .rows import Row
 from .statistics import (
     Bounds,
     Estimate,

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from labctl.errors import did_you_mean
 from labctl.recipe.claim import AnyClaim, OrderingClaim
 from labctl.recipe.derived import DERIVED
+from labctl.recipe.seeds import listed_seeds
 
 from .comparison import values
 from .quantity import PLANNED, absent
-from .rows import UNSTABLE, Row, listed_seeds
+from .rows import UNSTABLE, Row
 
 Others = Callable[[str], Row]
 """Finds the row of another recipe."""

@@ -17,8 +17,9 @@ from labctl.recipe.claim import (
     ReferenceClaim,
     ValueClaim,
 )
+from labctl.recipe.derived import is_accuracy
 
-from .quantity import difference_unit, is_percent
+from .quantity import difference_unit
 from .statistics import Bounds, Estimate
 
 
@@ -60,7 +61,7 @@ def _bounds_text(claim: BoundedClaim, unit: str) -> str:
 
 def unit_of(metric: str) -> str:
     """Unit of a value, with a space before it."""
-    return " %" if is_percent(metric) else difference_unit(metric)
+    return " %" if is_accuracy(metric) else difference_unit(metric)
 
 
 def figure(at: Estimate, bounds: Bounds, unit: str, sign: str) -> str:

@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Iterable
 
+from labctl.recipe.derived import is_accuracy
+
 from .result import Result
 
 GAP = ("train/clean/acc", "test/acc")
@@ -16,19 +18,14 @@ PLANNED = ("flops", "parameters", "tokens")
 """Quantities that the plan decides, the same for every seed."""
 
 
-def is_percent(name: str) -> bool:
-    """Accuracies are fractions in a journal, and percent in tables and claims."""
-    return name.endswith("acc")
-
-
 def axis_label(name: str) -> str:
     """`name` with its unit, as an axis or a column says it."""
-    return f"{name} (%)" if is_percent(name) else name
+    return f"{name} (%)" if is_accuracy(name) else name
 
 
 def difference_unit(name: str) -> str:
     """Unit of a difference between two values of `name`, with a space before it."""
-    if is_percent(name) or name == "gap":
+    if is_accuracy(name) or name == "gap":
         return " points"
     if name == "energy":
         return " J"
@@ -79,7 +76,7 @@ def value_at(result: Result, name: str, pick: str, by: str) -> float | None:
 
 def scaled(name: str, value: float) -> float:
     """A value as tables show it: accuracies in percent."""
-    return 100 * value if is_percent(name) else value
+    return 100 * value if is_accuracy(name) else value
 
 
 def _mean_tokens(result: Result) -> float | None:

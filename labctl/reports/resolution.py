@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+from labctl.recipe.derived import is_accuracy
+
 from .comparison import values
-from .quantity import GAP, is_percent
+from .quantity import GAP
 from .rows import Row
 
 OFF = 0.01
@@ -21,7 +23,7 @@ def step_of(row: Row, quantity: str) -> float:
     """
     if quantity == "gap":
         return step_of_both(*(step_of(row, metric) for metric in GAP))
-    if not is_percent(quantity):
+    if not is_accuracy(quantity):
         return 0.0
     sizes, val = dict(row.recipe.spec.sizes), row.recipe.document.data.val
     if val:

@@ -13,6 +13,7 @@ from labctl.plans.derive import plans
 from labctl.plans.plan import Plan, differences, leaves, settings_of
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
+from labctl.recipe.seeds import listed_seeds
 from labctl.registry.registry import Registry
 from labctl.store.run import Run, all_runs, run_of
 from labctl.store.status import Status
@@ -184,11 +185,6 @@ class Row:
                 f"published before the recipe changed ({', '.join(changed) or 'its group'}); "
                 f"as it is now: {self.command}"
             )
-
-
-def listed_seeds(seeds: Sequence[int]) -> str:
-    """`seed 3`, `seeds 3, 4`."""
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def _changed(row: Row) -> list[str]:

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from labctl.recipe.derived import is_accuracy
+
 from .contrast import Amount, Change, Code, Compared, Contrast, Measured, Parting, Point
 from .items import Items
 from .number import flops_of, text_of
-from .quantity import difference_unit, is_percent
+from .quantity import difference_unit
 
 COMMIT = 12
 """Digits of a commit that are shown."""
@@ -134,7 +136,7 @@ def _results(results: Sequence[Measured]) -> Section:
     in_a, in_b, in_both = (len(count) > 1 for count in counts)
     rows = tuple(
         (
-            f"{one.metric} (%)" if is_percent(one.metric) else one.metric,
+            f"{one.metric} (%)" if is_accuracy(one.metric) else one.metric,
             _amount(one.metric, one.a, in_a),
             _amount(one.metric, one.b, in_b),
             _difference(one.metric, one.difference, in_both),
@@ -183,4 +185,4 @@ def _figure(metric: str, value: float) -> str:
         return f"-{flops_of(-value)}" if value < 0 else flops_of(value)
     if metric == "parameters":
         return f"{value:,.0f}"
-    return f"{value:.2f}" if is_percent(metric) and math.isfinite(value) else text_of(value)
+    return f"{value:.2f}" if is_accuracy(metric) and math.isfinite(value) else text_of(value)

@@ -260,14 +260,14 @@ def load_table(project: Project, name: str, preset: str | None = None) -> TableF
     others = {name: node.plain() for name, node in entries.items() if name != "columns"}
     frame = check.model(Table, others, ())
     if check.problems or frame is None:
-        raise RecipeError(check.problems)
+        raise RecipeError(check.in_order)
     rows = [
         (place, row)
         for place, config in enumerate(frame.rows)
         for row in _recipes_of(project, config, preset, check, place)
     ]
     if check.problems:
-        raise RecipeError(check.problems)
+        raise RecipeError(check.in_order)
     changed = {"columns": tuple(columns), "rows": tuple(row for _, row in rows)}
     written = tuple(place for place, _ in rows)
     return TableFile(path.stem, frame.model_copy(update=changed), tree, written)
@@ -301,7 +301,7 @@ def _of_sweep(project: Project, name: str) -> TableFile:
     check = Check(tree, "the sweep")
     columns = _columns(check) if tree.get("columns") else list(OF_SWEEP)
     if check.problems:
-        raise RecipeError(check.problems)
+        raise RecipeError(check.in_order)
     table = Table(
         title=str(title.value) if title else "",
         rows=(RowConfig(sweep=name),),

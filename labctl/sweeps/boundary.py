@@ -13,6 +13,8 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
+from labctl.recipe.seeds import listed_seeds
+
 from .bisection import ENDS, BoundaryConfig, EndName, Survey, Tally, Trial, next_trials, survey
 from .logistic import Crossing, crossing, wilson
 from .values import written
@@ -64,8 +66,8 @@ class End:
                 said.append(f"{self.name} end: {self.note}")
         if self.wavering:
             said.append(
-                f"{self.name} end: with {_seeds(self.wavering)} training is unstable at a value "
-                "further in than one at which it is stable, so no single value parts the two"
+                f"{self.name} end: with {listed_seeds(self.wavering)} training is unstable at a "
+                "value further in than one at which it is stable, so no single value parts the two"
             )
         return said
 
@@ -296,10 +298,6 @@ def _is_open(run: Sequence[Tally], probability: float) -> bool:
 
 def _counted(tally: Tally) -> str:
     return f"{written(tally.value)} ({tally.stable} of {tally.n} stable)"
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def _plain(tally: Tally) -> dict[str, Any]:

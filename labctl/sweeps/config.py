@@ -12,7 +12,7 @@ from labctl.recipe.times import Interval
 from labctl.registry.config import Config
 
 from .bisection import BoundaryConfig
-from .search import SearchConfig
+from .search_config import SearchConfig
 
 
 class BoundaryBlock(BoundaryConfig):

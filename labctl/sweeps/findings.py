@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from labctl.project import Project
 
 from .history import At, counted, found_study, study_path
-from .search import SearchConfig
+from .search_config import SearchConfig
 from .space import point_of
 
 if TYPE_CHECKING:

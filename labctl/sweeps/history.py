@@ -20,7 +20,7 @@ from labctl.store.run import run_of
 from labctl.store.status import Status
 
 from .objective import missing, values
-from .search import SearchConfig
+from .search_config import SearchConfig
 from .space import Params, holds, point_of
 
 if TYPE_CHECKING:

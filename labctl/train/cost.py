@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -38,10 +37,9 @@ def ledger(assembly: Assembly) -> dict[str, Any]:
     counted: dict[str, StepCount] = {}
     phases = []
     for phase in work.phases():
-        name = json.dumps(phase.structural, sort_keys=True)
-        if name not in counted:
-            counted[name] = count_of(assembly, phase)
-        step = counted[name]
+        if phase.form not in counted:
+            counted[phase.form] = count_of(assembly, phase)
+        step = counted[phase.form]
         phases.append(
             {**phase.model_dump(), "step_flops": step.flops, "counted_on": step.device,
              "reason": step.reason, "uncounted": step.uncounted}

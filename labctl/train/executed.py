@@ -32,11 +32,11 @@ def executed_flops(recipe: Recipe, project: Project, registry: Registry) -> floa
     plan = plans(recipe)[0]
     path = project.cache / "flops" / f"{_step_digest(plan.work)}.json"
     known = _kept(path)
-    missing = [phase for phase in plan.work.phases() if _name(phase) not in known]
+    missing = [phase for phase in plan.work.phases() if phase.form not in known]
     if missing:
         known |= _counted(plan, missing, project, registry)
         write_json(path, known)
-    counts = [(known[_name(phase)], phase.end - phase.start) for phase in plan.work.phases()]
+    counts = [(known[phase.form], phase.end - phase.start) for phase in plan.work.phases()]
     if uncounted := sorted({name for count, _ in counts for name in count["uncounted"]}):
         raise EnvironmentProblem(
             f"the FLOPs of {recipe.label} cannot be counted whole: no formula for "
@@ -63,14 +63,10 @@ def _counted(
     assembly = Assembly(plan, registry, Places(project.data_roots))
     found: dict[str, Any] = {}
     for phase in phases:
-        if _name(phase) not in found:
+        if phase.form not in found:
             count = count_of(assembly, phase)
-            found[_name(phase)] = {"flops": count.flops, "uncounted": sorted(count.uncounted)}
+            found[phase.form] = {"flops": count.flops, "uncounted": sorted(count.uncounted)}
     return found
-
-
-def _name(phase: Phase) -> str:
-    return json.dumps(phase.structural, sort_keys=True)
 
 
 def _step_digest(work: Work) -> str:

@@ -21,7 +21,6 @@ from labctl.store.run import Run
 from . import checkpoint
 from .appraisal import Appraisal
 from .assembly import Assembly
-from .clock import Clock
 from .ending import Diverged, Halted
 from .first_losses import FirstLosses
 from .lane import Lane
@@ -32,6 +31,7 @@ from .numerics import Arithmetic
 from .rig import Rig
 from .saver import Saver
 from .stopping import Stopping
+from .stopwatch import Stopwatch
 from .streams import seed_global
 from .window import Window
 
@@ -50,17 +50,17 @@ class Training:
         assembly: Assembly,
         device: torch.device,
         facts: Mapping[str, Any],
-        clock: Clock | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         self.run, self.assembly, self.device = run, assembly, device
-        self.clock = clock or Clock()
+        self.stopwatch = stopwatch or Stopwatch()
         self.plan, self.work = assembly.plan, assembly.plan.work
         self.arithmetic = Arithmetic(self.work.numerics, device)
         self.lane = Lane(device)
         with self.at_work():
             self.rig = Rig(assembly, device, self.arithmetic)
             self._phases = {phase.start: phase for phase in self.work.phases()}
-            self.window = Window(self.clock)
+            self.window = Window(self.stopwatch)
             self.step = 0
             self.first = FirstLosses()
             self._latest_rate: float | None = None
@@ -108,7 +108,7 @@ class Training:
             Halted: a stop rule of the recipe was met.
         """
         self.saver.note()
-        with self.clock.running(), self.at_work():
+        with self.stopwatch.running(), self.at_work():
             for _ in range(min(steps, self.work.steps - self.step)):
                 self._note_phase()
                 self._one_step()
@@ -192,9 +192,9 @@ class Training:
 
     def _close_window(self) -> None:
         means = self.window.means()  # waits for the device
-        with self.clock.stopped():
+        with self.stopwatch.stopped():
             self._journal_window(means)
-            self.window, self.windows = Window(self.clock), self.windows + 1
+            self.window, self.windows = Window(self.stopwatch), self.windows + 1
 
     def _journal_window(self, means: Mapping[str, float]) -> None:
         """Journal the metrics of a stretch of steps, and heed them."""
@@ -239,9 +239,9 @@ class Training:
     def _aside(self) -> Iterator[None]:
         """Around what is not training: the device has finished the steps it was given before, on
         their time."""
-        with self.clock.running():
+        with self.stopwatch.running():
             wait(self.device)
-        with self.clock.stopped():
+        with self.stopwatch.stopped():
             yield
 
     @property
@@ -282,7 +282,9 @@ class Training:
                 self._restore_weights()
             return faults
         self.rig.load_state_dict(state)
-        self.window = Window.from_state(checkpoint.moved(state["window"], self.device), self.clock)
+        self.window = Window.from_state(
+            checkpoint.moved(state["window"], self.device), self.stopwatch
+        )
         self.first.load(state["first"], self.device)
         self.step = int(state["step"])
         return faults
@@ -318,7 +320,7 @@ class Training:
     def end(self, status: str, message: str = "") -> None:
         """Close the journal with the status in which this attempt ended."""
         self._let_saver_end()
-        if drawn := self._drawn(self.clock.runs):
+        if drawn := self._drawn(self.stopwatch.runs):
             self.journal.record("energy", self.step, **drawn)
         self.journal.record("end", self.step, status=status, message=message)
         self.journal.close()

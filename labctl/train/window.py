@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .clock import Clock
 from .learner import Metrics
+from .stopwatch import Stopwatch
 
 
 class Window:
     """Sums and counts of metrics since the window was opened, and the time that its steps took."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
-        clock = clock or Clock()
+    def __init__(self, stopwatch: Stopwatch | None = None) -> None:
+        stopwatch = stopwatch or Stopwatch()
         self._totals: dict[str, tuple[Tensor, Tensor]] = {}
         self.steps = 0
         self.replicas = 1
@@ -24,12 +24,12 @@ class Window:
         """Whether all of its time can be said to be this run's."""
         self.is_typical = True
         """Whether its time is that of all of its steps: none of them had to be compiled first."""
-        self._clock, self._since, self._before = clock, clock.share, 0.0
+        self._stopwatch, self._since, self._before = stopwatch, stopwatch.share, 0.0
 
     @property
     def seconds(self) -> float:
         """What its steps took until now; their share, if other runs are trained beside this one."""
-        return self._before + self._clock.share - self._since
+        return self._before + self._stopwatch.share - self._since
 
     def add(self, metrics: Metrics) -> None:
         """Add one step's metrics; does not wait for the device."""
@@ -43,8 +43,8 @@ class Window:
             if name not in self._totals:
                 self._totals[name] = (total.clone(), count.clone())
         self.steps += 1
-        self.is_timed &= self._clock.is_fair
-        self.replicas = max(self.replicas, self._clock.runs)
+        self.is_timed &= self._stopwatch.is_fair
+        self.replicas = max(self.replicas, self._stopwatch.runs)
 
     def means(self) -> dict[str, float]:
         """Each metric's mean; waits for the device, once."""
@@ -70,8 +70,8 @@ class Window:
         }
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], clock: Clock) -> Window:
-        window = cls(clock)
+    def from_state(cls, state: dict[str, Any], stopwatch: Stopwatch) -> Window:
+        window = cls(stopwatch)
         window._totals = {name: (t.clone(), c.clone()) for name, (t, c) in state["totals"].items()}
         window.steps, window._before = state["steps"], state["seconds"]
         window.is_timed = state.get("is_timed", True)

@@ -26,7 +26,7 @@ from labctl.sweeps.boundary import boundary as boundary_of
 from labctl.sweeps.findings import Best, Findings
 from labctl.sweeps.jobs import Cell
 from labctl.sweeps.probe import Probe, with_range
-from labctl.sweeps.trials import Search
+from labctl.sweeps.search import Search
 
 from .carrying import How, carry_out, require_data
 from .looks import in_html

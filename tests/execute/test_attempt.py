@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from labctl.execute import attempt as module
-from labctl.execute.attempt import PROGRESS_SECONDS, PROGRESS_SHARE, Attempt, Bench
+from labctl.execute.attempt import PROGRESS_SECONDS, PROGRESS_SHARE, Attempt, Workbench
 from labctl.execute.stop import Stop
 from labctl.store.run import Run
 
@@ -29,7 +29,7 @@ def notes(
 
     monkeypatch.setattr(module, "write_json", written)
     monkeypatch.setattr("time.monotonic", lambda: now)
-    bench = Bench((), Stop(), None, {}, runs=runs)
+    bench = Workbench((), Stop(), None, {}, runs=runs)
     attempt = Attempt(Run(folder), bench)
     bench.live = [attempt] * runs
     training: Any = SimpleNamespace(step=1, seconds_per_step=0.01)

@@ -12,7 +12,7 @@ import pytest
 from labctl.data.decisions import Decisions
 from labctl.errors import EnvironmentProblem, RunError, UsageError
 from labctl.execute import timing
-from labctl.execute.attempt import Bench
+from labctl.execute.attempt import Workbench
 from labctl.execute.benching import Asked, Benching, case_of, places, seeds_of, usable
 from labctl.execute.stop import Stop
 from labctl.execute.timing import Timing
@@ -87,7 +87,7 @@ def shares_of(lab: Any, folder: Path, together: int = 1) -> Shares:
     runs = [Run(folder / f"seed={seed}") for seed in seeds_of(recipe, together)]
     for run, seed in zip(runs, seeds_of(recipe, together), strict=True):
         run.create(case_of(plan, Asked("eager", together, "0%", 0), seed), {})
-    bench = Bench(lab.project.data_roots, Stop(), lab.registry, {}, runs=together)
+    bench = Workbench(lab.project.data_roots, Stop(), lab.registry, {}, runs=together)
     timed = Timing(runs, bench, plan, 0, steps=10)
     timed.first_step()
     timed.warm_up()
@@ -142,7 +142,7 @@ def test_windows_hold_whole_supplies_of_batches(lab: Any, tmp_path: Path) -> Non
     plan = plans(recipe_of(lab))[0]
     run = Run(tmp_path / "seed=0")
     run.create(case_of(plan, Asked("eager", 1, "0%", 0), 0), {})
-    bench = Bench(lab.project.data_roots, Stop(), lab.registry, {})
+    bench = Workbench(lab.project.data_roots, Stop(), lab.registry, {})
     timed = Timing([run], bench, plan, 0, steps=100)
     epoch = plan.work.steps_per_epoch
     assert timed.per_window == epoch  # 20 asked for; an epoch's batches are made at once
@@ -157,7 +157,7 @@ def test_windows_begin_amid_a_supply_of_batches(
     plan = plans(recipe_of(lab))[0]
     run = Run(tmp_path / "seed=0")
     run.create(case_of(plan, Asked("eager", 1, "0%", 0), 0), {})
-    bench = Bench(lab.project.data_roots, Stop(), lab.registry, {})
+    bench = Workbench(lab.project.data_roots, Stop(), lab.registry, {})
     timed = Timing([run], bench, plan, 0, steps=100)
     timed.first_step()
     timed.warm_up()

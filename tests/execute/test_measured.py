@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from labctl.execute.estimate import cost_of
-from labctl.execute.measured import Measured, estimates, form_of, measured
-from labctl.plans.plan import Plan
+from labctl.execute.measured import Measured, estimates, measured
+from labctl.plans.plan import Plan, form_of
 
 DENSE = Measured(
     "x seed=0", "a GPU", 1, form_of({"drop": 0}), 100, steps=10, seconds=10.0,

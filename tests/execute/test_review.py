@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from labctl.errors import EnvironmentProblem
-from labctl.execute.attempt import Attempt, Bench
+from labctl.execute.attempt import Attempt, Workbench
 from labctl.execute.crew import threads_of
 from labctl.execute.display import Lines, Watched
 from labctl.execute.inline import carry_out_inline
@@ -70,7 +70,7 @@ def test_a_diverged_run_is_not_tried_again_for_its_measurements(quick: Any) -> N
         outcome = carry_out_inline(quick.project, quick.registry, jobs)[0]
         assert outcome.status is Status.DIVERGED
     assert outcome.was_skipped and outcome.run.journal.attempts == 1
-    assert not Attempt(outcome.run, Bench((), Stop(), quick.registry, {})).claim()
+    assert not Attempt(outcome.run, Workbench((), Stop(), quick.registry, {})).claim()
 
 
 @pytest.mark.slow
@@ -215,7 +215,7 @@ def test_what_a_killed_worker_was_writing_is_cleared_away(quick: Any) -> None:
         "weights.pt.9.partial",
     ):
         (run.folder / name).write_bytes(b"half")
-    assert Attempt(run, Bench((), Stop(), quick.registry, {})).claim()
+    assert Attempt(run, Workbench((), Stop(), quick.registry, {})).claim()
     assert not list(run.folder.glob("*.partial"))
 
 

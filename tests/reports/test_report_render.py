@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from labctl.cli import reporting
 from labctl.errors import UsageError
 from labctl.reports.escape import in_latex
 from labctl.reports.grid import Cell, Grid, GridRow, Heading
@@ -307,7 +308,7 @@ def test_footnotes_are_numbered_in_reading_order_and_once() -> None:
     grid = Grid("t", "", (Heading("", False), Heading("h")), (GridRow(cells, {"recipe": "r"}),))
     assert grid.notes == ("n1", "n2", "n3")
     assert grid.numbers_of(cells[1]) == [1, 3]
-    assert set(FORMATS) == {"terminal", "markdown", "latex", "macros", "csv", "json"}
+    assert tuple(FORMATS) == reporting.FORMATS
 
 
 def test_a_terminal_turns_a_table_that_has_too_many_columns(

@@ -27,8 +27,8 @@ from labctl.store.run import Run, run_of
 from labctl.store.status import Status
 from labctl.sweeps.findings import read_findings
 from labctl.sweeps.history import study_path
-from labctl.sweeps.search import SearchConfig
-from labctl.sweeps.trials import Search
+from labctl.sweeps.search import Search
+from labctl.sweeps.search_config import SearchConfig
 
 RECIPE = """\
 title: a recipe to be searched
@@ -599,7 +599,7 @@ def test_looking_at_a_run_reads_what_is_new_of_it(
         size = path.stat().st_size
         with monkeypatch.context() as patch:
             patch.setattr(Journal, "read", None)
-            patch.setattr("labctl.execute.follower.json.loads", None)
+            patch.setattr("labctl.execute.follower.record_of", None)
             for _ in range(50):
                 assert search.verdict(training.run) == ""
         training.journal.close()
@@ -636,7 +636,7 @@ def test_optuna_keeps_quiet_and_its_logger_as_it_was(
 
 def test_nothing_heavy_is_imported_before_a_search_begins() -> None:
     code = (
-        "import sys, labctl.sweeps.search, labctl.sweeps.findings, labctl.sweeps.trials\n"
+        "import sys, labctl.sweeps.search_config, labctl.sweeps.findings, labctl.sweeps.search\n"
         "print([name for name in ('optuna', 'torch', 'mlflow', 'scipy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

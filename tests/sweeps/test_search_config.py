@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from labctl.errors import UsageError
 from labctl.recipe.check import Check
 from labctl.recipe.source import Mark, parse, parse_value
-from labctl.sweeps.search import SearchConfig
+from labctl.sweeps.search_config import SearchConfig
 from labctl.sweeps.space import Choices, Range, holds, point_of
 
 ACC = "objectives: [{metric: val/acc, goal: maximize}]"

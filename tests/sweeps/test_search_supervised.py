@@ -18,7 +18,7 @@ from labctl.recipe.recipe import load
 from labctl.store.run import Run, all_runs
 from labctl.store.status import Status
 from labctl.sweeps.findings import Findings, read_findings
-from labctl.sweeps.search import SearchConfig
+from labctl.sweeps.search_config import SearchConfig
 
 pytestmark = pytest.mark.slow
 
@@ -34,8 +34,8 @@ from labctl.project import Project
 from labctl.plans.plan import settings_of
 from labctl.recipe.recipe import load
 from labctl.registry.registry import Registry
-from labctl.sweeps.search import SearchConfig
-from labctl.sweeps.trials import Search
+from labctl.sweeps.search_config import SearchConfig
+from labctl.sweeps.search import Search
 
 project = Project(Path(sys.argv[1]))
 registry = Registry(project.plugins)

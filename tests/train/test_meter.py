@@ -87,7 +87,7 @@ def test_a_run_journals_its_share_of_what_was_drawn(lab: Any) -> None:
     training = Training(run, assembly, torch.device("cpu"), {})
     training.meter = Told(8.0, 6.0, 1.0)  # type: ignore[assignment]
     training.advance(2)
-    training.clock.attend([job.plan, *(other.plan for other in others)])
+    training.stopwatch.attend([job.plan, *(other.plan for other in others)])
     training.meter.is_due = False  # type: ignore[misc]
     training.advance(2)
     training.meter.is_due = True  # type: ignore[misc]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from labctl.train.clock import Clock
+from labctl.train.stopwatch import Stopwatch
 from labctl.train.window import Window
 
 
@@ -60,7 +60,7 @@ def test_a_window_goes_on_from_its_state(steps: int) -> None:
         whole.add({"loss": pair(0.1 * i, 1.0)})
     for i in range(steps):
         first.add({"loss": pair(0.1 * i, 1.0)})
-    rest = Window.from_state(first.state_dict(), Clock())
+    rest = Window.from_state(first.state_dict(), Stopwatch())
     before = first.means()
     for i in range(steps, 4):
         rest.add({"loss": pair(0.1 * i, 1.0)})

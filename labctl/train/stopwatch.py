@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from labctl.plans.plan import Plan
 
 
-class Clock:
+class Stopwatch:
     """Runs while any step is on its way, and shares that time out equally among the runs.
 
     What steps of different runs take on a device at once cannot be told apart, so that a share says
