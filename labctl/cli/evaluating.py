@@ -108,11 +108,13 @@ def _check(project: Project, suite: str | None, runs: Sequence[Run], *, official
 
 
 def _shown(found: dict[str, Corrupted]) -> list[Table | str]:
+    from labctl.measure.corrupted import STAR
+
     first = next(iter(found.values()))
     table = _grid(first) if len(found) == 1 else _rows(found)
     if first.source == "official":
         return [table]
-    return [table, "frost: needles of ice that labctl draws, not the published photographs"]
+    return [table, STAR]
 
 
 def _percent(share: float) -> str:
@@ -121,7 +123,7 @@ def _percent(share: float) -> str:
 
 def _worst(of: Corrupted) -> str:
     cells = of.worst(WORST)
-    return ", ".join(f"{name} {severity}: {_percent(value)}" for name, severity, value in cells)
+    return ", ".join(f"{of.label(name)} {level}: {_percent(value)}" for name, level, value in cells)
 
 
 def _grid(of: Corrupted) -> Table:
@@ -141,7 +143,7 @@ def _grid(of: Corrupted) -> Table:
     table.add_column("mean", justify="right")
     for name, cells in of.accuracy.items():
         mean = sum(cells) / len(cells)
-        table.add_row(name, *(_percent(cell) for cell in (*cells, mean)))
+        table.add_row(of.label(name), *(_percent(cell) for cell in (*cells, mean)))
     return table
 
 

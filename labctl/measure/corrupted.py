@@ -15,6 +15,7 @@ from labctl.registry.card import DataSpec
 from labctl.registry.config import Config
 
 FILE = "robustness.json"
+STAR = "frost*: needles of ice that labctl draws, not the published photographs"
 Share = Annotated[float, Field(ge=0, le=1)]
 Cells = Annotated[tuple[Share, ...], Field(min_length=5, max_length=5)]
 Source = Literal["generated", "official"]
@@ -55,6 +56,11 @@ class Corrupted(Config):
     def suite(self) -> str:
         """Its name, which says who made the images."""
         return suite_name(self.data, self.source, self.version)
+
+    def label(self, corruption: str) -> str:
+        """Its name, with a star where labctl's images are of another kind than the published."""
+        is_own = self.source == "generated" and corruption == "frost"
+        return f"{corruption}*" if is_own else corruption
 
     @property
     def mean_accuracy(self) -> float:

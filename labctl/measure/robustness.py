@@ -17,7 +17,7 @@ from labctl.data.corruptions.suite import VERSION, checksum, generated, publishe
 from labctl.data.examples import Images
 from labctl.errors import LabctlError
 
-from .corrupted import FILE, Corrupted, fault
+from .corrupted import FILE, STAR, Corrupted, fault
 from .measurement import MeasureContext
 
 BATCH = 1000
@@ -107,8 +107,11 @@ def _draw(found: Corrupted, context: MeasureContext) -> None:
             ink = "black" if value > 60 else "white"
             axis.text(column, row, f"{value:.1f}", ha="center", va="center", color=ink, fontsize=8)
     axis.set_xticks(range(SEVERITIES), [str(n) for n in range(1, SEVERITIES + 1)])
-    axis.set_yticks(range(len(values)), [name.replace("_", " ") for name in found.accuracy])
-    axis.set_xlabel("severity")
+    axis.set_yticks(
+        range(len(values)), [found.label(name).replace("_", " ") for name in found.accuracy]
+    )
+    note = f"\n{STAR}" if found.source == "generated" else ""
+    axis.set_xlabel(f"severity{note}", fontsize=8)
     axis.set_title(
         f"{found.suite}: {100 * found.mean_accuracy:.2f} %, clean {100 * found.clean:.2f} %",
         fontsize=10,

@@ -32,3 +32,4 @@ def test_runs_are_evaluated_once_and_compared_with_the_first(lab: Any) -> None:
     assert [cell["accuracy"] for cell in found["worst"]] == sorted(cells)[:5]
     code, said = lab.labctl("eval", "tiny/seed=1", *options)
     assert "jpeg_compression" in said and "worst five" in said
+    assert " frost* " in said and "frost*: needles of ice that labctl draws" in said

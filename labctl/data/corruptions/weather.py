@@ -58,7 +58,7 @@ def frost(images: Tensor, level: tuple[float, float], wibbles: Tensor) -> Tensor
     """The image and bright needles of ice, weighed.
 
     The published files use five photographs that may not be passed on; here the needles are the
-    ridges of a cloud, which has its accuracy to itself: marked in every report.
+    ridges of a cloud: figures and `labctl eval` have a star at its name.
     """
     share, ice = level
     height, width = images.shape[-2:]
