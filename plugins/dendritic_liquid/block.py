@@ -8,16 +8,17 @@ from torchvision.ops import StochasticDepth
 
 from .attention import Attention
 from .config import DendriticLiquidConfig
-from .dendrites import DendriticGating, blended
+from .dendrites import DendriticGating, blended, straight
 from .liquid import LiquidGate
 
 
 class Block(nn.Module):
     """y = x + Attention(LN x); y = y + MLP(LN y); then x' = (1 - s) x + s y + gate(x, y).
 
-    s is the importance of a token, 1 for CLS and where it is not asked for; the gate adds nothing
-    where there is none. So with neither, x' = y to the last bit. In training, images skip attention
-    or the MLP by lot, more of them in later blocks (stochastic depth, Huang et al. 2016).
+    s is the importance of a token, 1 for CLS and where it is not asked for, or shall hold nothing
+    back; the gate adds nothing where there is none. So with neither, x' = y to the last bit. In
+    training, images skip attention or the MLP by lot, more of them in later blocks (stochastic
+    depth, Huang et al. 2016).
     """
 
     def __init__(self, config: DendriticLiquidConfig, place: int) -> None:
@@ -39,6 +40,7 @@ class Block(nn.Module):
         self.dendrites: DendriticGating | None = None
         if config.dendrites is not None:
             self.dendrites = DendriticGating(width, config.dendrites)
+        self._is_straight = config.dendrites is not None and config.dendrites.blend == "straight"
         self.liquid: LiquidGate | None = None
         if config.liquid is not None:
             self.liquid = LiquidGate(width, config.liquid, place, config.depth)
@@ -55,6 +57,8 @@ class Block(nn.Module):
     def write(self, tokens: Tensor, mixed: Tensor, importance: Tensor | None) -> Tensor:
         """x' (..., D) of tokens x (..., D), what they attended to (..., D), and the importance
         (...) of each, 1 for CLS."""
+        if importance is not None and self._is_straight:
+            importance = straight(importance)
         halfway: Tensor = tokens + self._branch(self.attention.proj(mixed))
         change = self._branch(self.mlp(self.norm2(halfway)))
         if self.liquid is not None:

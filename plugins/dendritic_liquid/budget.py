@@ -10,7 +10,8 @@ from .config import TokenBudgetConfig
 
 
 class TokenBudget:
-    """weight sum_l (kept_l - keep_l)^2, as in DynamicViT (Rao et al. 2021, arXiv:2106.02034)."""
+    """weight sum_l (kept_l - keep_l)^2, after DynamicViT (Rao et al. 2021, arXiv:2106.02034), which
+    has the mean over the blocks that choose."""
 
     def __init__(self, config: TokenBudgetConfig) -> None:
         self.config = config

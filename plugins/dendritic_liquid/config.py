@@ -36,6 +36,10 @@ class DendritesConfig(Config):
     """Of a branch's output as training begins: importance sigmoid(2) = 0.88."""
     pool: Literal["max", "logsumexp"] = "max"
     """The strongest branch decides; with `logsumexp` all have a gradient."""
+    blend: Literal["weighted", "straight"] = "weighted"
+    """What importance is to a block's output. `weighted`: its share, the rest being what the block
+    read. `straight`: all is output, and importance has the gradient that it would have as a share:
+    it ranks tokens, and holds none back."""
 
 
 class LiquidConfig(Config):
@@ -167,7 +171,8 @@ class TokenBudgetConfig(Config):
     """A price on keeping more or fewer tokens than the model's `sparse.keep`."""
 
     weight: float = Field(default=2.0, ge=0)
-    """Of the squared distance of each block's share, summed over blocks (DynamicViT takes 2)."""
+    """Of the squared distance of each block's share, summed over blocks. DynamicViT has 2 for their
+    mean."""
 
 
 def knobs(config: DendriticLiquidConfig, spec: DataSpec) -> tuple[Knob, ...]:

@@ -45,6 +45,11 @@ class DendriticGating(nn.Module):
         return pooled.sigmoid()
 
 
+def straight(importance: Tensor) -> Tensor:
+    """1 for every token, with the gradient of its importance (...) on the way back."""
+    return 1 + (importance - importance.detach())
+
+
 def blended(read: Tensor, written: Tensor, importance: Tensor | None) -> Tensor:
     """(1 - s) x + s y of a block's input x and output y (..., D), s their importance (...); y to
     the last bit without."""

@@ -15,19 +15,22 @@ from .watching import Look, batches, look, opened, openness
 BANDS = ((10, 20), (40, 50), (60, 60))
 """Per cent of the patches that the document expects early, middle and late blocks to leave out."""
 THIRDS = ("early", "middle", "late")
+LABELS = {"pruned": "patches left out (%)", "gate": "1 - gamma", "spread": "|gamma - 1/2|"}
 
 
 def token_flow(config: TokenFlowConfig, context: MeasureContext) -> dict[str, float]:
     """Follow images through the blocks.
 
     Writes `token_flow.png` and `token_flow.npz`; arrays by block: `pruned` (L,), and, where there
-    are such parts, `gate` (L,) and `wins` (L, branches).
+    are such parts, `gate` and `spread` (L,) and `wins` (L, branches).
 
     Returns:
         `pruned_block<l>`: per cent of the patches that block l, from 1, does not attend to; and
         their means over the first, second and last third of the blocks, `pruned_early`,
         `pruned_middle`, `pruned_late`. `gate_block<l>`: mean of 1 - gamma over the tokens that are
-        left. `branch_block<l>`: share of patches at which the branch wins that wins most often; 1 /
+        left; `gate_spread_block<l>`, of |gamma - 1/2|: to swap the gate's two heads and turn its
+        sign changes no output, so that the spread alone says how much it decides.
+        `branch_block<l>`: share of patches at which the branch wins that wins most often; 1 /
         branches if all win alike; `dead_branches`: how many win nowhere, in all blocks together.
 
     Raises:
@@ -35,7 +38,7 @@ def token_flow(config: TokenFlowConfig, context: MeasureContext) -> dict[str, fl
     """
     model = opened(context)
     kept = np.zeros(model.config.depth)
-    gates = np.zeros((2, model.config.depth))  # sum, and weight of the tokens that it is of
+    gates = np.zeros((3, model.config.depth))  # openness and spread, and weight of their tokens
     wins = np.zeros((model.config.depth, getattr(model.config.dendrites, "branches", 0)))
     count = 0
     for batch in batches(context, config.split, config.images):
@@ -49,7 +52,7 @@ def token_flow(config: TokenFlowConfig, context: MeasureContext) -> dict[str, fl
             wins[place] += tally.cpu().numpy()
     arrays: dict[str, Any] = {"pruned": 100 * (1 - kept / (count * model.num_patches))}
     if model.config.liquid is not None:
-        arrays["gate"] = gates[0] / gates[1]
+        arrays["gate"], arrays["spread"] = gates[:2] / gates[2]
     if model.config.dendrites is not None:
         arrays["wins"] = wins / wins.sum(1, keepdims=True)
     np.savez_compressed(context.folder / "token_flow.npz", allow_pickle=False, **arrays)
@@ -58,11 +61,11 @@ def token_flow(config: TokenFlowConfig, context: MeasureContext) -> dict[str, fl
 
 
 def _gates(found: Look) -> Any:
-    """(2, L): sums over tokens of gate times weight, and of weight."""
+    """(3, L): sums over tokens of gate times weight, of spread times weight, and of weight."""
     of_blocks = []
-    for seen, gate in zip(found.seen, found.gates, strict=True):
+    for seen, gate, spread in zip(found.seen, found.gates, found.spreads, strict=True):
         total, weight = openness(seen, gate)
-        of_blocks.append((float(total), float(weight)))
+        of_blocks.append((float(total), float(openness(seen, spread)[0]), float(weight)))
     return np.array(of_blocks).T
 
 
@@ -74,6 +77,8 @@ def _numbers(arrays: dict[str, Any]) -> dict[str, float]:
             found[f"pruned_{name}"] = float(third.mean())
     for place, value in enumerate(arrays.get("gate", ()), start=1):
         found[f"gate_block{place}"] = float(value)
+    for place, value in enumerate(arrays.get("spread", ()), start=1):
+        found[f"gate_spread_block{place}"] = float(value)
     for place, row in enumerate(arrays.get("wins", ()), start=1):
         found[f"branch_block{place}"] = float(row.max())
     if "wins" in arrays:
@@ -96,7 +101,7 @@ def _draw(arrays: dict[str, Any], context: MeasureContext) -> None:
             axis.set_ylabel("share of patches, by branch")
             continue
         axis.plot(blocks, values, marker="o")
-        axis.set_ylabel("1 - gamma" if name == "gate" else "patches left out (%)")
+        axis.set_ylabel(LABELS[name])
     for (low, high), third in zip(BANDS, np.array_split(blocks, 3), strict=True):
         if len(third):
             ends = (third[0] - 0.4, third[-1] + 0.4)

@@ -28,7 +28,8 @@ class Seen:
     scores: Tensor | None
     """float32 (B, n): importance, or what CLS attended to; None where nothing scores."""
     kept: Tensor
-    """bool (B, n): those that it attends to."""
+    """bool (B, n): those that it attends to; with masks that are not hard, those that count for
+    more than half."""
     queries: Tensor
     """As keys (B, H, 1 + m, d), of the m patches that it computes."""
     keys: Tensor
@@ -96,22 +97,24 @@ class DendriticLiquidViT(nn.Module):
             weights = None
             if sparse is not None and scores is not None:
                 above = hard_of(scores, sparse, knobs["temperature"])
-                alive = above if alive is None or gathers else alive * above
-                excess.append(alive.sum(1).mean() / self.num_patches - sparse.keep[place])
+                left = above if alive is None else alive * above
+                excess.append(left.sum(1).mean() / self.num_patches - sparse.keep[place])
                 count = kept(sparse.keep[place], self.num_patches)
                 if gathers and count < scores.shape[1]:
                     chosen = self._best(scores, count, sparse)
                     tokens, number = _gathered(tokens, chosen), number.gather(1, chosen)
                     importance = None if importance is None else importance.gather(1, chosen)
                 elif not gathers:
+                    is_ranked = sparse.execution == "topk"
+                    alive = _ranked(scores, above, alive, count) if is_ranked else left
                     stands = (knobs["mask"], knobs["temperature"], knobs["hardness"])
                     weights = with_cls(mask_of(scores, alive, sparse, *stands))
             qkv = block.qkv(tokens)
             queries, keys, _ = block.attention.heads(qkv)
             heads = (queries, keys)
             if watch is not None:
-                left = _left(patches, chosen, alive if weights is not None else None)
-                watch(Seen(patches, scores, left, queries, keys, weights))
+                is_kept = _is_kept(patches, chosen, weights)
+                watch(Seen(patches, scores, is_kept, queries, keys, weights))
             mixed = block.attention.mixed(qkv, weights)
             share = None if importance is None else with_cls(importance)
             tokens = block.write(tokens, mixed, share)
@@ -169,6 +172,22 @@ class DendriticLiquidViT(nn.Module):
         return _numbers(best, count)
 
 
+def _ranked(scores: Tensor, above: Tensor, alive: Tensor | None, count: int) -> Tensor:
+    """(B, n): 1 for the patches that hard masks would have gathered, else 0, so that nothing leaps
+    when masks harden.
+
+    Args:
+        scores: (B, n).
+        above: (B, n), which lends its slope.
+        alive: (B, n), 1 for those that the blocks before left, at least `count` of each image.
+    """
+    there = scores.detach()
+    if alive is not None:
+        there = there.masked_fill(alive < 0.5, -torch.inf)
+    best = _places(there, count).to(above.dtype) + (above - above.detach())
+    return best if alive is None else alive * best
+
+
 def _places(scores: Tensor, count: int) -> Tensor:
     """bool (B, n): where the highest of scores (B, n) are; of equal ones the first.
 
@@ -197,8 +216,11 @@ def _gathered(tokens: Tensor, index: Tensor) -> Tensor:
     return tokens.gather(1, place[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
-def _left(patches: Tensor, chosen: Tensor | None, alive: Tensor | None) -> Tensor:
-    """bool (B, n): which of the patches a block attends to, by index or by mask."""
+def _is_kept(patches: Tensor, chosen: Tensor | None, weights: Tensor | None) -> Tensor:
+    """bool (B, n): which of the patches a block attends to, by index or by the weights (B, 1 + n)
+    of its tokens."""
     if chosen is not None:
         return torch.zeros_like(patches, dtype=torch.bool).scatter(1, chosen, True)
-    return torch.ones_like(patches, dtype=torch.bool) if alive is None else alive > 0.5
+    if weights is None:
+        return torch.ones_like(patches, dtype=torch.bool)
+    return weights[:, 1:] > 0.5

@@ -32,7 +32,7 @@ class ObservedBackprop(Backprop):
         """Of each block l, from 1, as far as the model has such parts: `gate_block<l>`, mean of 1 -
         gamma over channels and the tokens that are left; `importance_block<l>`, mean of the
         dendrites' over the patches that come in; `kept_block<l>`, share of all patches that it
-        attends to."""
+        attends to, or that count for more than half."""
         config = self.model.config
         if not (config.dendrites or config.liquid or config.sparse):
             return {}

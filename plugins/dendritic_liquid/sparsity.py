@@ -44,8 +44,8 @@ def mask_of(
 
     Args:
         scores: (B, n).
-        alive: (B, n), 1 for a patch that was above the threshold in this block and in all before
-            it, else 0; with a slope on the way back.
+        alive: (B, n), 1 for a patch that this block and all before it leave, by the threshold or by
+            rank, else 0; with a slope on the way back.
     """
     if mask == "hard":
         return alive

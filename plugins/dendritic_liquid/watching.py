@@ -27,12 +27,16 @@ class Look:
         self.seen: list[Seen] = []
         self.gates: list[Tensor] = []
         """Of each block with a gate: float32 (B, 1 + m), 1 - gamma, mean over channels."""
+        self.spreads: list[Tensor] = []
+        """Likewise, of the distance between gamma and 1/2."""
         self.wins: list[Tensor] = []
         """Of each block with dendrites: int64 (B, n), the branch that is strongest."""
 
     def of_gate(self, module: LiquidGate, given: tuple[Tensor, ...]) -> None:
         read, halfway, change = given[:3]
-        self.gates.append(1 - module.gate(read, halfway + change)[0].float().mean(-1))
+        gamma = module.gate(read, halfway + change)[0].float()
+        self.gates.append(1 - gamma.mean(-1))
+        self.spreads.append((gamma - 0.5).abs().mean(-1))
 
     def of_dendrites(self, module: DendriticGating, given: tuple[Tensor]) -> None:
         self.wins.append(module.drive(given[0])[:, 1:].argmax(-1))
@@ -76,8 +80,8 @@ def look(model: DendriticLiquidViT, inputs: Tensor, knobs: Any) -> Look:
 
 
 def openness(seen: Seen, gate: Tensor) -> tuple[Tensor, Tensor]:
-    """Of one block's gate (B, 1 + m): its sum over the tokens that are left, and how many these
-    are, both 0-d; with soft masks a token counts by its weight."""
+    """Of what is known of one block's gate (B, 1 + m): its sum over the tokens that are left, and
+    how many these are, both 0-d; with soft masks a token counts by its weight."""
     weights = torch.ones_like(gate) if seen.weights is None else seen.weights.float()
     return (gate * weights).sum(), weights.sum()
 

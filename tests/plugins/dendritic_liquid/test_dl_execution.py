@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -115,6 +116,25 @@ def test_gathered_is_packed_when_asked_for_as_many(
         torch.testing.assert_close(found.logits, expected.logits, atol=1e-6, rtol=1e-6)
         compared += counts[-1] < 16
     assert compared >= 3
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_masks_that_have_hardened_are_what_is_gathered(
+    shaken: Any, stands: Any, parts: dict[str, Any]
+) -> None:
+    """So nothing leaps when masks harden, neither logits nor the price of tokens; and the masks of
+    the transition leave as many as `keep` says, none of those that an earlier block left out."""
+    images = torch.randn(12, 1, 8, 8, dtype=torch.float64)
+    model = shaken("topk", **parts)
+    with torch.no_grad():
+        expected = model(images, stands())
+        found, seen = watched(model, images, stands("transition", hardness=1.0))
+    torch.testing.assert_close(found.logits, expected.logits, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(found.aux["excess"], expected.aux["excess"])
+    first = 16 if not parts else 13
+    assert [block.kept.sum(1).unique().tolist() for block in seen] == [[first], [8], [8]]
+    for earlier, later in pairwise(seen):
+        assert not (later.kept & ~earlier.kept).any()
 
 
 def test_lots_are_drawn_in_training_alone(shaken: Any, stands: Any) -> None:

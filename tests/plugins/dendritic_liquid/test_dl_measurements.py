@@ -78,7 +78,7 @@ def test_flow_counts_the_patches_that_blocks_attend_to(
     assert numbers["pruned_late"] == numbers["pruned_block3"]
     assert (given.folder / "token_flow.png").read_bytes().startswith(b"\x89PNG")
     with np.load(given.folder / "token_flow.npz") as arrays:
-        assert set(arrays) == {"pruned", "gate", "wins"}
+        assert set(arrays) == {"pruned", "gate", "spread", "wins"}
         assert arrays["wins"].sum(1) == pytest.approx([1, 1, 1])
 
 
@@ -96,12 +96,39 @@ def test_flow_tells_open_gates_and_dead_branches(
     numbers = measured(dl_card, "token_flow", given)
     gates = [numbers[f"gate_block{place}"] for place in (1, 2, 3)]
     assert gates == pytest.approx([0, 0.5, 1], abs=1e-6)
+    spreads = [numbers[f"gate_spread_block{place}"] for place in (1, 2, 3)]
+    assert spreads == pytest.approx([0.5, 0, 0.5], abs=1e-6)
     assert numbers["branch_block2"] == 1 and numbers["dead_branches"] == 9
     assert numbers["pruned_block1"] == 0
     plain = measured(dl_card, "token_flow", context())
     assert set(plain) == {
         f"pruned_{name}" for name in ("block1", "block2", "block3", "early", "middle", "late")
     }
+
+
+def test_a_gate_whose_heads_change_places_is_as_decided_and_open_the_other_way(
+    dl_card: Any, context: Callable[..., MeasureContext]
+) -> None:
+    """f, g, h and -f, h, g are one model: what the mean of a gate says is a matter of names."""
+    given = context(**PARTS)
+    model, images = opened(given), inputs_of(given, 4)
+    with torch.no_grad():
+        for block in model.blocks:
+            torch.nn.init.normal_(block.liquid.heads.bias)
+        before = model.run(images, given.knobs).logits
+    first = measured(dl_card, "token_flow", given)
+    with torch.no_grad():
+        for block in model.blocks:
+            for part in block.liquid.heads.parameters():
+                flow, one, other = part.clone().chunk(3)
+                part.copy_(torch.cat([-flow, other, one]))
+        torch.testing.assert_close(model.run(images, given.knobs).logits, before)
+    second = measured(dl_card, "token_flow", given)
+    for place in (1, 2, 3):
+        gate, spread = f"gate_block{place}", f"gate_spread_block{place}"
+        assert second[gate] == pytest.approx(1 - first[gate], abs=1e-5)
+        assert second[spread] == pytest.approx(first[spread], abs=1e-5)
+        assert abs(first[gate] - 0.5) > 1e-3 and first[spread] > 1e-2
 
 
 def test_gates_are_of_the_tokens_that_are_left(

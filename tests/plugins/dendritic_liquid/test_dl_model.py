@@ -94,6 +94,27 @@ def test_a_patch_without_importance_stays_what_it_was(
     assert not torch.equal(written[:, 0], tokens[:, 0]), "CLS always counts"
 
 
+def test_importance_that_holds_nothing_back_is_the_plain_transformer_forth_and_a_share_back(
+    dl_card: Any, dl: Any, small: Any, stands: Any, small_images: DataSpec
+) -> None:
+    """To the last bit; and where both are the same, at full importance, with the same gradient."""
+    plain = built(dl_card, small(), small_images)
+    straight = {"hidden": 4, "blend": "straight"}
+    model, images = built(dl_card, small(dendrites=straight), small_images), torch.randn(3, 1, 8, 8)
+    model.load_state_dict({**model.state_dict(), **plain.state_dict()})
+    assert torch.equal(model(images, stands()).logits, plain(images, stands()).logits)
+    tokens, mixed = torch.randn(2, 2, 9, 16, dtype=torch.float64)
+    slopes = []
+    for blend in ("weighted", "straight"):
+        torch.manual_seed(1)
+        config = small(dendrites={"hidden": 4, "blend": blend}, liquid={"hidden": 5})
+        block = dl("block").Block(config, 0).double()
+        share = torch.ones(2, 9, dtype=torch.float64, requires_grad=True)
+        written = block.write(tokens, mixed, share)
+        slopes += torch.autograd.grad(written.square().sum(), share)
+    assert torch.equal(*slopes) and slopes[0].all()
+
+
 def test_images_skip_branches_by_lot_and_the_others_scale_them(dl: Any, small: Any) -> None:
     """More of them the later the block, and none in evaluation."""
     block = dl("block").Block(small(drop_path=0.5, depth=3), 1)
