@@ -34,7 +34,9 @@ def load_splits(
             raise EnvironmentProblem(
                 f"{spec.name}: split {name} has {len(splits[name])} examples, "
                 f"not the {size} expected",
-                hint="the files changed or are incomplete; fetch them again: labctl data",
+                hint="the files changed or are incomplete; fetch them again: labctl data"
+                if card.fetch is not None
+                else "the data changed, or the spec of their plugin says another number",
             )
         if fault := _fault(splits[name], spec):
             raise _broken(f"{spec.name}: split {name}: {fault}")
@@ -67,6 +69,8 @@ def _fault(split: Examples, spec: DataSpec) -> str | None:
             what = "tokens"
         case _:
             return None
+    if values.ndim != 1:
+        return f"{what} have shape {tuple(values.shape)}, not (N,)"
     if values.dtype != torch.int64:
         return f"{what} are {values.dtype}, not torch.int64"
     low, high = (int(value) for value in values.aminmax())

@@ -18,6 +18,7 @@ from labctl.data.batches import Batches
 from labctl.errors import EnvironmentProblem, LabctlError, RunError
 from labctl.plans.plan import Plan
 from labctl.registry.card import Places
+from labctl.registry.guard import described, place_within
 from labctl.registry.registry import Registry
 from labctl.store.atomic import write_json
 from labctl.store.journal import JournalWriter
@@ -206,11 +207,12 @@ class Attempt:
                 Status.FAILED,
                 f"out of device memory: {error}\n  use a smaller batch_size or fewer --jobs",
             )
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if isinstance(error, torch.AcceleratorError) and self.bench.runs > 1:
                 raise Poisoned(str(error)) from error
             traceback.print_exc()
-            self._end(Status.FAILED, f"{type(error).__name__}: {error}")
+            place = place_within(error, self.registry.folders)
+            self._end(Status.FAILED, f"{place}{': ' if place else ''}{described(error)}")
 
     def _make_room(self) -> None:
         """Give up the memory that others have a better claim to; the run is begun again later."""

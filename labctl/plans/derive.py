@@ -108,9 +108,9 @@ def _work(recipe: Recipe, seed: int) -> Work:
         looks_every=_looks_every(recipe),
         seed=seed,
         digests={
-            part.plugin.plugin.name: part.plugin.digest
-            for part in parts
-            if part.plugin.plugin.name != BUILTIN
+            loaded.plugin.name: loaded.digest
+            for loaded in (*(part.plugin for part in parts), *recipe.schedule_plugins)
+            if loaded.plugin.name != BUILTIN
         },
         labctl_numerics=NUMERICS,
     )

@@ -115,9 +115,10 @@ class ValueClaim(BoundedClaim):
 
     @model_validator(mode="after")
     def _check_unit(self) -> Self:
-        # Not `at_most`: an accuracy may well be claimed to be next to nothing.
         if self.at_least is not None:
             _check_percent(self.value, self.at_least)
+        if self.at_most is not None:  # an accuracy may well be claimed to be next to nothing
+            _check_most(self.value, self.at_most)
         return self
 
     @property
@@ -227,6 +228,12 @@ def _check_percent(metric: str, value: float) -> None:
     """
     if is_accuracy(metric) and 0 < value < 1:
         raise ValueError(f"claims have accuracies in percent; {value:g} is less than one percent")
+    _check_most(metric, value)
+
+
+def _check_most(metric: str, value: float) -> None:
+    if is_accuracy(metric) and value > 100:
+        raise ValueError(f"claims have accuracies in percent; none is {value:g} %")
 
 
 class MonotoneClaim(Sourced):

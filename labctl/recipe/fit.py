@@ -8,6 +8,7 @@ from dataclasses import replace
 from labctl.errors import LabctlError, PluginError, Problem, UsageError, did_you_mean
 from labctl.project import Project
 from labctl.registry.card import Dataset, DataSpec, Knob, Places
+from labctl.registry.guard import guarded
 from labctl.registry.registry import Registry
 
 from . import catalogue
@@ -24,6 +25,8 @@ from .source import Steps, number
 from .times import Clock, Time, is_mark_name
 
 MOST_STEPS = 10**9
+SAMPLES = 200
+"""Stretches of a run at whose ends a plugin's schedule is asked where it stands."""
 
 
 def spec_of(check: Check, data: Selected | None, places: Places) -> DataSpec | None:
@@ -306,6 +309,8 @@ def check_schedules(
         fault = _fault(check, schedule, clock, steps) if clock and are_marks_known else None
         if fault is None and knob is not None:
             fault = next(_misplaced(schedule, knob), None)
+        if fault is None and knob is not None and clock and are_marks_known:
+            fault = _astray(check, name, schedule, knob, clock)
         if fault:
             check.report(steps, f"schedules.{name}: {fault}", _unquoted(schedule))
         entry = document.schedules[name]
@@ -327,6 +332,27 @@ def _unquoted(schedule: Schedule) -> str:
     texts = [value for value in schedule.values() if isinstance(value, str)]
     numbers = [text for text in texts if not isinstance(number(text), str)]
     return f"write it without quotes: {numbers[0]}" if numbers else ""
+
+
+def _astray(check: Check, name: str, schedule: Schedule, knob: Knob, clock: Clock) -> str | None:
+    """Where on the way the schedule of a plugin leaves the knob's range: what it goes through need
+    not be among the values that it names."""
+    if type(schedule).__module__ == Schedule.__module__:
+        return None
+    knob = replace(knob, integer=False)  # a ladder rounds
+    try:
+        with guarded(f"at() of schedules.{name}"):
+            fixed = schedule.resolved(clock)
+            for place in range(SAMPLES + 1):
+                step = place * (clock.steps - 1) / SAMPLES
+                value: object = fixed.at(step)
+                if not isinstance(value, float | int | str) or value != value:
+                    return f"{value!r} at step {step:g}, where a number is wanted"
+                if fault := knob.fault(value):
+                    return f"{fault} (at step {step:g})"
+    except PluginError as error:
+        check.plugin(("schedules", name), error)
+    return None
 
 
 def _misplaced(schedule: Schedule, knob: Knob) -> Iterator[str]:

@@ -14,7 +14,7 @@ from labctl.errors import RecipeError, UsageError
 from labctl.project import Project
 from labctl.registry.card import CostCard, DataSpec, Knob, Places
 from labctl.registry.guard import guarded
-from labctl.registry.registry import Registry
+from labctl.registry.registry import Loaded, Registry
 
 from . import catalogue, fit
 from .budget import Budget, Match, nearest_steps
@@ -58,6 +58,8 @@ class Recipe:
     measures: Mapping[str, Selected]
     schedules: Mapping[str, Schedule]
     """By knob, as written: times are not yet steps."""
+    schedule_plugins: tuple[Loaded, ...]
+    """Where their cards come from."""
     knobs: Mapping[str, Knob]
     clock: Clock
     presets: tuple[str, ...]
@@ -201,6 +203,7 @@ def _read(reading: _Reading, steps: int | None = None) -> Recipe:
         losses={name: _found(part) for name, part in selection.losses.items()},
         measures={name: _found(part) for name, part in selection.measures.items()},
         schedules={name: part for name, part in selection.schedules.items() if part},
+        schedule_plugins=tuple(selection.schedule_plugins),
         knobs=knobs,
         clock=clock,
         presets=whole.presets,

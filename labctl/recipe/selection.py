@@ -90,6 +90,7 @@ class Selection:
             if isinstance(budget, Match)
             else None
         )
+        self.schedule_plugins: list[Loaded] = []
         self.schedules = {
             knob: self._schedule(entry, ("schedules", knob))
             for knob, entry in document.schedules.items()
@@ -131,6 +132,7 @@ class Selection:
         selected = self._block(ScheduleCard, entry.kind, entry, steps)
         if selected is None:
             return None
+        self.schedule_plugins.append(selected.plugin)
         if isinstance(selected.config, Schedule):
             return selected.config
         message = f"{selected.plugin.plugin.origin}: {entry.kind} is no labctl.api.Schedule"

@@ -60,7 +60,19 @@ class DataSpec:
     @property
     def faults(self) -> tuple[str, ...]:
         """What no plan or model can do with."""
-        return tuple(self._faults())
+        return tuple(self._strange()) or tuple(self._faults())
+
+    def _strange(self) -> Iterator[str]:
+        """Fields of other types than they are declared with."""
+        kinds: dict[str, type] = {
+            "name": str, "version": str, "shape": tuple, "num_classes": int, "sizes": Mapping,
+            "mean": tuple, "std": tuple,
+        }  # fmt: skip
+        for name, kind in kinds.items():
+            if not isinstance(value := getattr(self, name), kind):
+                yield f"{name} is {value!r}, and should be a {kind.__name__.lower()}"
+        if self.inputs not in ("image", "tokens"):
+            yield f"inputs is {self.inputs!r}, and should be 'image' or 'tokens'"
 
     def _faults(self) -> Iterator[str]:
         if not self.version:

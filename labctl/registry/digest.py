@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,12 @@ from typing import Any
 
 TESTS = ("test_*.py", "conftest.py")
 """Files beside a plugin's code that decide no result."""
+ASSETS = (
+    ".c", ".cc", ".cpp", ".cu", ".cuh", ".csv", ".h", ".hpp", ".json", ".npy", ".npz", ".pt",
+    ".safetensors", ".toml", ".txt", ".yaml", ".yml",
+)  # fmt: skip
+"""Files beside a plugin's code that may decide a result, but for what the suite alone reads."""
+FOR_SUITE = "learners.yaml"
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -20,11 +27,28 @@ def is_test(path: Path) -> bool:
 
 
 def code_digest(folder: Path) -> str:
-    """12 hex digits over every `.py` file below `folder` but tests, or over the one file it is."""
+    """12 hex digits over every `.py` file below `folder` but tests, and every other file that may
+    decide a result; or over the one file it is."""
     total = hashlib.sha256()
     for name, path in _files(folder):
         total.update(f"{name}\n{_text_of(path.read_bytes(), str(path))}\n".encode())
+    for name, path in _below(folder, ASSETS):
+        if name != FOR_SUITE:
+            total.update(f"{name}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()[:12]
+
+
+def imported_test(folder: Path) -> tuple[str, str] | None:
+    """A file of a plugin's code and the name of a test that it imports, if there are such: tests
+    are neither in the digest nor stored with a run."""
+    if folder.is_file():
+        return None
+    tests = "|".join(re.escape(path.stem) for path in folder.rglob("*.py") if is_test(path))
+    importing = re.compile(rf"^[ \t]*(?:from|import)\b[^#\n]*\b({tests})\b", re.MULTILINE)
+    for name, path in _files(folder) if tests else ():
+        if found := importing.search(path.read_text(encoding="utf-8", errors="replace")):
+            return name, found[1]
+    return None
 
 
 def edited(then: Path | None, now: Path | None) -> list[str]:
@@ -48,10 +72,16 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
     """Relative names and paths, in an order that is the same on every machine."""
     if folder.is_file():
         return [(folder.name, folder)]
+    return [(name, path) for name, path in _below(folder, (".py",)) if not is_test(path)]
+
+
+def _below(folder: Path, suffixes: tuple[str, ...]) -> list[tuple[str, Path]]:
+    """Files with one of `suffixes`; none of a plugin that is a single file, and none hidden."""
     found = []
-    for path in folder.rglob("*.py"):
+    for path in folder.rglob("*") if folder.is_dir() else ():
         relative = path.relative_to(folder)
-        if not is_test(path) and not any(part.startswith(".") for part in relative.parts):
+        is_hidden = any(part.startswith((".", "__pycache__")) for part in relative.parts)
+        if path.suffix in suffixes and not is_hidden and path.is_file():
             found.append((relative.as_posix(), path))
     return sorted(found)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,3 +45,14 @@ def place_of(error: BaseException, folder: Path | None = None) -> str:
     ]
     inside = [frame for frame in frames if folder and frame.filename.startswith(str(folder))]
     return next((f"{frame.filename}:{frame.lineno}" for frame in (inside or frames)[::-1]), "")
+
+
+def place_within(error: BaseException, folders: Iterable[Path]) -> str:
+    """`file:line` of the innermost call in one of `folders`, relative to it; empty if none is."""
+    around = [folder.resolve() for folder in folders]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename).resolve()
+        for folder in around:
+            if path.is_relative_to(folder):
+                return f"{path.relative_to(folder)}:{frame.lineno}"
+    return ""

@@ -17,8 +17,8 @@ from typing import TypeVar
 
 from labctl.errors import PluginError, did_you_mean
 
-from .card import KINDS, Card
-from .digest import code_digest
+from .card import KINDS, Card, MeasurementCard
+from .digest import code_digest, imported_test
 from .guard import described, place_of
 
 GROUP = "labctl.plugins"
@@ -28,6 +28,8 @@ BUILTIN = "labctl"
 DIGEST = "__labctl_digest__"
 """Attribute of an imported plugin: the digest of the code that it was made of."""
 
+FIRST_PARTS = ("knob", "test", "train", "val")
+"""Of metrics that labctl journals itself: no measurement has such a name."""
 C = TypeVar("C", bound=Card)
 
 
@@ -255,6 +257,13 @@ class Registry:
             self._broken[name] = _broken(plugin, error)
             raise self._broken[name] from error
         cards = _cards_of(plugin, module)
+        if name != BUILTIN and (found := imported_test(plugin.folder)):
+            raise PluginError(
+                f"plugin {name!r} imports {found[1]}, which by its name is a test: it would not be "
+                "stored with a run, and to change it would change no key",
+                where=str(plugin.folder / found[0]),
+                hint=f"rename it: {found[1].removeprefix('test_')}.py",
+            )
         if name != BUILTIN:
             self._require_own_names(plugin, cards)
         self._loaded[name] = Loaded(plugin, cards, digest)
@@ -262,10 +271,14 @@ class Registry:
 
     def _require_own_names(self, plugin: Plugin, cards: Iterable[Card]) -> None:
         """Labctl's own cards are found first: those of the same name would never be."""
-        taken = {(card.kind, card.name) for card in self.load(BUILTIN).cards}
+        own = {(card.kind, card.name) for card in self.load(BUILTIN).cards}
+        taken = own | {(MeasurementCard.kind, name) for name in FIRST_PARTS}
         if card := next((card for card in cards if (card.kind, card.name) in taken), None):
             raise PluginError(
-                f"plugin {plugin.name!r} has a {card.kind} card {card.name!r}, as labctl has",
+                f"plugin {plugin.name!r} has a {card.kind} card {card.name!r}, as labctl has"
+                if (card.kind, card.name) in own
+                else f"plugin {plugin.name!r} has a measurement {card.name!r}, and metrics of that "
+                "name are labctl's",
                 where=str(plugin.folder),
                 hint="give it another name",
             )

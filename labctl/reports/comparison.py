@@ -86,8 +86,12 @@ def flops_bound(row: Row, other: Row) -> float | None:
 
 def is_beyond(ratios: list[float], bound: float | None) -> bool:
     """Whether a measured speed-up lies above its bound by more than its spread (one sd) and what
-    time varies by between two trainings."""
-    if not ratios or bound is None:
+    time varies by between two trainings.
+
+    Of more FLOPs nothing bounds it: larger operators keep a device busier, so that they may take
+    no more time.
+    """
+    if not ratios or bound is None or bound < 1:
         return False
     found, most = summary(ratios), bound * (1 + REPEATABILITY)
     return found.sd is not None and found.mean - found.sd > most

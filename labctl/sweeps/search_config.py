@@ -12,10 +12,10 @@ from labctl.recipe.metrics import is_validated
 from labctl.recipe.recipe import Recipe
 from labctl.registry.config import Config
 
-from .field import field_of, one_field
+from .field import field_of, one_field, takes_integers
 from .objective import FLOPS, Goal, Objective, requires_validation
 from .pruning import Pruner, as_pruner
-from .space import Choices, Part
+from .space import Choices, Part, Range
 
 
 class SearchConfig(Config):
@@ -93,10 +93,24 @@ class SearchConfig(Config):
             if path in names:
                 raise one_field(names[path], name, path)
             names[path] = name
-        space = {path: self.space[name] for path, name in names.items()}
+        space = {path: _whole(recipe, path, self.space[name]) for path, name in names.items()}
         return self.model_copy(update={"space": space})
 
     @property
     def about(self) -> str:
         """Digest of what is asked; who proposes, and how many, may change within one study."""
         return digest_of(self.model_dump(mode="json", include={"objectives", "space"}))
+
+
+def _whole(recipe: Recipe, path: str, part: Part) -> Part:
+    """A range over whole numbers, if the field takes no others.
+
+    Raises:
+        UsageError: the range does not begin, step or end at whole numbers.
+    """
+    if not isinstance(part, Range) or part.integer or not takes_integers(recipe, path):
+        return part
+    named = {"low": part.low, "high": part.high, "step": part.step or 1.0}
+    if odd := next((f"{name} {value:g}" for name, value in named.items() if value % 1), None):
+        raise UsageError(f"{path} takes whole numbers, not {odd}", hint="write whole numbers")
+    return part.model_copy(update={"integer": True})

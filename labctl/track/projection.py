@@ -32,7 +32,7 @@ MLFLOW_STATUS = {
     Status.DONE: "FINISHED",
     Status.FAILED: "FAILED",
     Status.DIVERGED: "FAILED",
-    Status.HALTED: "FAILED",
+    Status.HALTED: "FINISHED",
     Status.STOPPED: "KILLED",
     Status.LOST: "KILLED",
 }

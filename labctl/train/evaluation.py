@@ -56,9 +56,15 @@ def evaluate(
         if keep_predictions and batch.targets.ndim == 1:
             predicted.append(output.logits.argmax(-1))
             targets.append(batch.targets)
-        window.add(metrics)
+        window.add({name: _of_targets(*metric) for name, metric in metrics.items()})
     model.train(was_training)
     return Evaluation(window.means(), _joined(predicted), _joined(targets))
+
+
+def _of_targets(total: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """A batch all of whose targets are left out has no mean, and adds nothing to that of a
+    split."""
+    return torch.where(count > 0, total, torch.zeros_like(total)), count
 
 
 def _joined(parts: list[Tensor]) -> Tensor | None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
 from labctl.data.batches import Batches
+from labctl.errors import PluginError
 from labctl.measure.measurement import MeasureContext
 from labctl.plans.plan import Plan
 from labctl.registry.card import MeasurementCard
@@ -56,9 +58,24 @@ def take_measurements(
             curves=run.journal.curves,
             autocast=Arithmetic(plan.work.numerics, board.device).autocast,
         )
-        values: dict[str, float] = measurement.card.run(measurement.config, context)
+        values = _numbers(part.name, measurement.card.run(measurement.config, context))
         named = {f"{part.name}/{name}": value for name, value in values.items()}
         journal.metrics(plan.work.steps, named, measurement=part.name)
         # JSON has no number for a correlation of what does not vary.
         told = {name: v if math.isfinite(v) else repr(v) for name, v in values.items()}
         write_json(folder / "values.json", told)
+
+
+def _numbers(name: str, found: Any) -> dict[str, float]:
+    """What a measurement returned, as floats.
+
+    Raises:
+        PluginError: it is something else than numbers by name.
+    """
+    try:
+        return {str(key): float(value) for key, value in found.items()}
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise PluginError(
+            f"measurement {name!r} returned no numbers by name: {error}",
+            hint="return {'share': 0.5}, of floats, and write arrays into context.folder",
+        ) from None

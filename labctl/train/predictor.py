@@ -38,6 +38,12 @@ class Predictor(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits, float32 (B, classes) or (B, N, classes), of uint8 images (B, C, H, W) as the data
         set has them, or of int64 tokens (B, N)."""
+        wanted = torch.uint8 if self.spec.inputs == "image" else torch.int64
+        if inputs.dtype != wanted:
+            raise TypeError(
+                f"{self.spec.name} has {self.spec.inputs} inputs of {wanted}, as they are stored "
+                f"and not scaled; these are {inputs.dtype}"
+            )
         if self.spec.inputs == "image":
             inputs = (inputs.float() / 255 - self.mean) / self.std
         return forward(self.model, inputs, self.knobs).logits

@@ -12,7 +12,7 @@ from typing import Any, Self
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from labctl.errors import UsageError
+from labctl.errors import RunError, UsageError
 from labctl.project import Project
 from labctl.registry.registry import Registry
 from labctl.reports.result import result_of
@@ -170,12 +170,15 @@ class Sought(_Told):
         return asdict(self.findings)
 
     def require(self) -> Self:
-        """This, if all of its runs have answered or were given up.
+        """This, if all of its runs have answered or were given up, and not every trial failed.
 
         Raises:
-            PartialError, RunError, EnvironmentProblem: as `Outcomes.require`.
+            PartialError, RunError, EnvironmentProblem: as `Outcomes.require`; or all have failed.
         """
         self.outcomes.require()
+        if set(self.findings.states) == {"failed"}:
+            hint = "mend what made them fail, and search again"
+            raise RunError("every trial of the search has failed", hint=hint)
         return self
 
 

@@ -19,6 +19,7 @@ from labctl.data.draws import Draws
 from labctl.data.mixture import Mixture, mixed
 from labctl.errors import RecipeError
 from labctl.recipe.augment import Mix
+from labctl.registry.card import DataSpec
 from labctl.train.learner import accuracy
 from labctl.train.losses import cross_entropy
 
@@ -109,7 +110,8 @@ def test_partners_of_batches_drawn_together_stay_within_theirs() -> None:
 
 
 def term(smoothing: float) -> Callable[[Output, Batch, Knobs], Tensor]:
-    return cross_entropy(CrossEntropyConfig(smoothing=smoothing), None)  # type: ignore[arg-type]
+    spec = DataSpec("five", "1", "image", (1, 4, 4), 5, {"train": 7})
+    return cross_entropy(CrossEntropyConfig(smoothing=smoothing), spec)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

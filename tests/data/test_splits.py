@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from labctl.data.examples import Examples, Images, Windows
 from labctl.data.splits import load_splits
-from labctl.errors import PluginError
+from labctl.errors import EnvironmentProblem, PluginError
 from labctl.registry.card import Dataset, DataSpec, Empty, Places
 
 CPU = torch.device("cpu")
@@ -60,6 +61,11 @@ def test_what_is_as_promised_is_taken() -> None:
             r"inputs have shape \(1, 4, 6\); the spec says \(1, 6, 4\)",
         ),
         (IMAGES, Images(images(5).pixels, images(5).labels.int()), "labels are torch.int32"),
+        (
+            IMAGES,
+            Images(images(5).pixels, images(5).labels[:, None]),
+            r"labels have shape \(5, 1\)",
+        ),
         (TOKENS, words(last=7), "tokens run from 0 to 7, not within 0 to 6"),
     ],
 )
@@ -69,6 +75,25 @@ def test_what_is_not_is_said_before_training(
     test = images(2) if spec.inputs == "image" else words()
     with pytest.raises(PluginError, match=f"split train: {words_of}"):
         splits_of(spec, train=train, test=test)
+
+
+def test_a_split_of_another_size_than_its_spec_is_no_fault_of_files_that_are_not_fetched() -> None:
+    with pytest.raises(EnvironmentProblem, match=r"not the 5 expected\n  the data changed, or"):
+        splits_of(IMAGES, train=images(4), test=images(2))
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ({"std": 0.25}, "std is 0.25, and should be a tuple"),
+        ({"sizes": [5, 2]}, r"sizes is \[5, 2\], and should be a mapping"),
+        ({"version": 1}, "version is 1, and should be a str"),
+        ({"inputs": "images"}, "inputs is 'images', and should be 'image' or 'tokens'"),
+    ],
+)
+def test_fields_of_a_spec_have_their_types(field: dict[str, Any], said: str) -> None:
+    (fault,) = replace(IMAGES, **field).faults
+    assert re.fullmatch(said, fault)
 
 
 def test_a_split_that_is_not_loaded_is_said() -> None:

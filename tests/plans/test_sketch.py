@@ -64,6 +64,8 @@ def test_knobs_over_training(toys: Any) -> None:
     ],
 )
 def test_a_schedule_of_a_plugin_that_cannot_tell(toys: Any, at: str, said: str) -> None:
+    """At a step at which nobody asked when the recipe was read."""
+    at = f"{at} if step == 50 else 1.0"
     recipe = sea(toys, "schedules.heat={kind: wave}", at=at)
     with pytest.raises(PluginError) as caught:
         sketches(recipe, plans(recipe)[0])

@@ -528,6 +528,14 @@ claims: {a: {value: test/acc, at_least: 0.97}}
 9:10: claims.a: claims have accuracies in percent; 0.97 is less than one percent
 
 seeds: [0, 1]
+claims: {a: {value: test/acc, at_least: 150}}
+9:10: claims.a: claims have accuracies in percent; none is 150 %
+
+seeds: [0, 1]
+claims: {a: {value: test/acc, at_most: 250}}
+9:10: claims.a: claims have accuracies in percent; none is 250 %
+
+seeds: [0, 1]
 claims: {a: {value: test/acc, near: 0.97, within: 0.01}}
 9:10: claims.a: claims have accuracies in percent; 0.97 is less than one percent
 

@@ -74,6 +74,24 @@ def test_a_card_that_labctl_has_already_is_refused(tmp_path: Path) -> None:
     assert "plugin 'mine' has a loss card 'cross_entropy', as labctl has" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["test", "train", "val", "knob"])
+def test_no_measurement_may_be_called_as_metrics_of_labctl_are(tmp_path: Path, name: str) -> None:
+    card = CARD.replace("Architecture", "MeasurementCard").replace("build=", "run=")
+    plugin(tmp_path, "mine", card.format(name=name))
+    with pytest.raises(PluginError, match=f"a measurement '{name}', and metrics of that name are"):
+        Registry(tmp_path / "plugins").load("mine")
+
+
+def test_code_that_is_taken_for_a_test_is_refused_where_it_is_imported(tmp_path: Path) -> None:
+    path = plugin(tmp_path, "mine", CARD.format(name="net"))
+    (path / "test_time.py").write_text("x = 1\n")
+    assert Registry(tmp_path / "plugins").load("mine")
+    (path / "model.py").write_text("def build():\n    from .test_time import x\n    return x\n")
+    with pytest.raises(PluginError, match=r"imports test_time, .*\n  rename it: time.py") as caught:
+        Registry(tmp_path / "plugins").load("mine")
+    assert caught.value.where.endswith("mine/model.py")
+
+
 def test_two_plugins_with_one_card_are_named_both(tmp_path: Path) -> None:
     for folder in ("first", "second"):
         plugin(tmp_path, folder, CARD.format(name="twin"))
@@ -134,6 +152,19 @@ def test_one_name_installed_twice_is_an_error_for_who_asks_for_it(
     monkeypatch.setattr(room.metadata, "entry_points", twice)
     with pytest.raises(PluginError, match="'x' is installed twice: by"):
         Registry().load("x")
+
+
+def test_the_digest_sees_data_beside_the_code(tmp_path: Path) -> None:
+    path = plugin(tmp_path, "p", "x = 1\n")
+    before = code_digest(path)
+    for name in ("README.md", "learners.yaml", ".hidden.json", "test_p.py", "built.so"):
+        (path / name).write_text("whatever")
+    assert code_digest(path) == before
+    (path / "tables").mkdir()
+    (path / "tables" / "sizes.json").write_text("[8]")
+    first = code_digest(path)
+    (path / "tables" / "sizes.json").write_text("[64]")
+    assert len({before, first, code_digest(path)}) == 3
 
 
 def test_the_digest_sees_code_and_nothing_else(tmp_path: Path) -> None:

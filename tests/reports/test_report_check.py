@@ -126,6 +126,20 @@ def test_a_speedup_above_its_bound_is_suspect(lab: Any, labctl: Any) -> None:
     assert "above the 1.25 that the executed FLOPs allow" in " ".join(out.split())
 
 
+def test_more_flops_in_no_more_time_are_not_suspect(lab: Any, labctl: Any) -> None:
+    """Small models keep no device busy."""
+    speedup = "{ratio: time, to: base, "
+    claims = f"\nclaims: {{fast: {speedup}at_least: 0.9}}, slow: {speedup}at_most: 5}}}}\n"
+    lab.recipe("base")
+    lab.recipe("ctd", claims)
+    for seed in range(3):
+        lab.run("base", seed, rate=0.010 + seed * 1e-5, flops=1e9)
+        lab.run("ctd", seed, rate=0.010 + seed * 1e-5, flops=4e9, point=())
+    lab.recipe("ctd", claims)
+    code, out, _ = labctl("check", "ctd")
+    assert code == 0 and "SUSPECT" not in out and out.count("REPRODUCED") >= 2
+
+
 @pytest.mark.parametrize(("over", "word"), [(1.006, "REPRODUCED"), (1.015, "SUSPECT")])
 def test_a_time_that_another_day_would_shift_so_far_is_not_suspect(
     lab: Any, labctl: Any, over: float, word: str

@@ -109,6 +109,20 @@ def test_short_names_mean_fields_of_the_recipe(toys: Any) -> None:
         made(twice).fitted(toys.load("toy", "data.val=20"))
 
 
+def test_a_field_of_whole_numbers_is_searched_over_whole_numbers(toys: Any) -> None:
+    recipe = toys.load("toy", "data.val=20")
+    fitted = made({"width": {"low": 2, "high": 8}, "rate": {"low": 0, "high": 1}}).fitted(recipe)
+    width, rate = (fitted.space[path] for path in ("model.width", "model.rate"))
+    assert isinstance(width, Range) and width.integer
+    assert isinstance(rate, Range) and not rate.integer
+    for odd, said in (
+        ({"low": 1.5, "high": 3}, "low 1.5"),
+        ({"low": 1, "high": 3, "step": 0.5}, "step 0.5"),
+    ):
+        with pytest.raises(UsageError, match=f"model.width takes whole numbers, not {said}"):
+            made({"width": odd}).fitted(recipe)
+
+
 def test_val_needs_a_validation_part(toys: Any) -> None:
     asked = made({"rate": {"low": 0, "high": 1}})
     with pytest.raises(UsageError, match=r"no run records val/acc\n.*data\.val=5000"):

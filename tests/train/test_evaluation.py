@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,6 +12,7 @@ from labctl.builtin import CrossEntropyConfig
 from labctl.data import digits
 from labctl.data.batches import Batches
 from labctl.data.examples import Windows
+from labctl.errors import LabctlError
 from labctl.recipe.document import Numerics
 from labctl.registry.card import DataSpec, Places
 from labctl.train.evaluation import evaluate
@@ -60,6 +65,28 @@ def test_the_mode_of_the_model_is_left_as_it_was() -> None:
     test = Batches(digits.load(None, Places(()))["test"], digits.SPEC, CPU)
     evaluate(model, test, objective(), {}, ARITHMETIC, 500)
     assert model.training
+
+
+def test_a_batch_without_any_target_adds_nothing() -> None:
+    model, loaded = Flat(), digits.load(None, Places(()))["test"]
+    labels = loaded.labels.clone()
+    labels[-100:] = -100
+    kept = loaded.subset(torch.arange(len(labels) - 100))
+    found, expected = (
+        evaluate(model, Batches(images, digits.SPEC, CPU), objective(), {}, ARITHMETIC, 50).metrics
+        for images in (replace(loaded, labels=labels), kept)
+    )
+    assert found == pytest.approx(expected) and math.isfinite(found["loss"])
+
+
+def test_logits_of_other_classes_than_the_data_are_said() -> None:
+    class Wide(nn.Module):
+        def forward(self, inputs: Tensor, knobs: object) -> Tensor:
+            return inputs.new_zeros(len(inputs), 20)
+
+    test = Batches(digits.load(None, Places(()))["test"], digits.SPEC, CPU)
+    with pytest.raises(LabctlError, match="logits are of 20 classes, and digits has 10"):
+        evaluate(Wide(), test, objective(), {}, ARITHMETIC, 50)
 
 
 def test_tokens_without_a_target_do_not_count() -> None:

@@ -54,6 +54,15 @@ def test_it_predicts_what_the_last_evaluation_did(trained: tuple[Any, Run]) -> N
     assert not model.training and not any(p.requires_grad for p in model.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_images_that_were_scaled_already_are_refused(
+    trained: tuple[Any, Run], dtype: torch.dtype
+) -> None:
+    model = load_model(trained[1])
+    with pytest.raises(TypeError, match=r"image inputs of torch.uint8, as they are stored"):
+        model(model.example().to(dtype))
+
+
 def test_a_run_is_found_by_name_or_folder(trained: tuple[Any, Run]) -> None:
     lab, run = trained
     inputs = load_model(run).example()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import labctl
-from labctl.errors import PartialError, UsageError
+from labctl.errors import PartialError, RunError, UsageError
 from labctl.execute.job import Outcome, outcome_of
 from labctl.store.atomic import write_json
 from labctl.store.run import Run, run_of
@@ -119,3 +119,12 @@ def test_a_search_some_of_whose_runs_were_given_up_is_answered(lab: Any) -> None
     assert found.require() is found
     assert repr(found) == "no trial has given a value yet\n1 of 3 trials: 1 given up"
     assert found.plain()["wanted"] == 3 and "1 given up" in found._repr_html_()
+
+
+def test_a_search_all_of_whose_trials_failed_has_answered_nothing() -> None:
+    failures = {0: "depth should be a whole number, not 1.9"}
+    with pytest.raises(RunError, match="every trial of the search has failed"):
+        Sought(Findings(3, {"failed": 3}, (), failures, ""), Outcomes(())).require()
+    assert Sought(
+        Findings(3, {"failed": 2, "complete": 1}, (), failures, ""), Outcomes(())
+    ).require()
