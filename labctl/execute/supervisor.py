@@ -167,8 +167,9 @@ class Supervisor:
                 self._check_patience()
                 time.sleep(POLL_SECONDS)
             if tracking is not None and not tracking.finish():
+                why = f"\n  {tracking.complaint}" if tracking.complaint else ""
                 self.display.say(
-                    "MLflow does not have everything yet; the runs do. Later: labctl sync"
+                    f"MLflow does not have everything yet; the runs do. Later: labctl sync{why}"
                 )
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:

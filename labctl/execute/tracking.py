@@ -23,7 +23,9 @@ class Tracking:
     def __init__(self, project: Project, runs: Sequence[Run]) -> None:
         order = {"project": str(project.root), "runs": [str(run.folder) for run in runs]}
         log_path = project.runs / ".feed.log"
+        self._log = log_path
         with storage(log_path), log_path.open("ab") as log:
+            self._said_before = log.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "labctl.track.feed", json.dumps(order)],
                 stdin=subprocess.PIPE,
@@ -39,6 +41,15 @@ class Tracking:
         with suppress(OSError):  # it died; `labctl sync` makes it good
             self._words.write(os.fsencode(f"{run.folder}\n"))
             self._words.flush()
+
+    @property
+    def complaint(self) -> str:
+        """The first line of what it said; empty if it said nothing."""
+        try:
+            said = self._log.read_bytes()[self._said_before :].decode(errors="replace")
+        except OSError:
+            return ""
+        return next((line.strip() for line in said.splitlines() if line.strip()), "")
 
     def finish(self) -> bool:
         """Let it deliver the rest, without waiting long; whether it could."""

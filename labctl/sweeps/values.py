@@ -115,8 +115,10 @@ def _range(part: str, step: Decimal | None, is_integer: bool) -> list[Value]:
     first, last = _number(ends[0]), _number(ends[1])
     if len(ends) == 3:
         step = _number(ends[2])
-    elif step is not None and last < first:
-        step = -step  # of an axis, which says only how far apart
+    else:
+        step = Decimal(1) if step is None and is_integer else step
+        if step is not None and last < first:
+            step = -step  # of an axis, which says only how far apart
     if step is None:
         guess = _guess(first, last)
         raise ValueError(

@@ -40,6 +40,16 @@ def test_its_death_is_told_and_troubles_nobody(
     assert not subject.finish()
 
 
+def test_the_first_of_what_it_says_is_told(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words in ("the store is closed\\nfor good", "", "the key is lost"):
+        stands_in(monkeypatch, f"print('{words}')\nexit(1)")
+        subject = Tracking(project, [])
+        assert not subject.finish()
+        assert subject.complaint == words.partition("\\n")[0]
+
+
 def test_it_hears_of_every_run_and_is_not_waited_for_long(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
