@@ -33,6 +33,11 @@ class Address:
         return f"{self.label}/seed={self.seed}"
 
     @property
+    def is_as_written(self) -> bool:
+        """Whether nothing was set otherwise than in the recipe."""
+        return self.name == f"{self.label} seed={self.seed}"
+
+    @property
     def names(self) -> frozenset[str]:
         """All but the digests."""
         seed = f"seed={self.seed}"
@@ -46,11 +51,12 @@ def address_of(plan: Plan) -> Address:
 
 
 def called(text: str, addresses: Mapping[T, Address]) -> list[T]:
-    """Those that `text` means: a run's whole name before all others, else its short one, else a
-    recipe, `recipe@preset`, or a recipe of any preset with `/seed=N`, else a key or its
-    beginning."""
+    """Those that `text` means: a run's whole name before all others, else its short one, which is
+    that of the recipe as it is written if that was trained, else a recipe, `recipe@preset`, or a
+    recipe of any preset with `/seed=N`, else a key or its beginning."""
     found = [one for one, address in addresses.items() if text == address.name]
-    found = found or [one for one, address in addresses.items() if text == address.short]
+    short = [one for one, address in addresses.items() if text == address.short]
+    found = found or [one for one in short if addresses[one].is_as_written] or short
     found = found or [one for one, address in addresses.items() if text in address.names]
     if not found and len(text) >= SHORTEST:
         found = [

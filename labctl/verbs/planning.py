@@ -21,6 +21,7 @@ from labctl.recipe.recipe import load as load_recipe
 from labctl.reports.number import text_of
 from labctl.store.run import Run, run_of
 
+from .growing import joined
 from .looks import in_html, table_of
 from .opening import Where, opened
 
@@ -66,7 +67,7 @@ def plan(
         recipe = load(recipe, *overrides, preset=preset, project=found)
     elif overrides or preset:
         raise told_too_late(recipe)
-    return Planned(found, recipe, plans(recipe))
+    return Planned(found, recipe, (*plans(recipe), *joined(found, recipe)))
 
 
 def told_too_late(recipe: Recipe) -> UsageError:
@@ -79,7 +80,7 @@ def told_too_late(recipe: Recipe) -> UsageError:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Planned:
-    """A recipe with a plan for each of its seeds."""
+    """A recipe with a plan for each of its seeds, those that joined among them."""
 
     project: Project
     recipe: Recipe

@@ -148,6 +148,8 @@ def test_seeds_join_until_a_mean_is_known_and_later_runs_know_them(lab: Any) -> 
     assert "max 3 is reached" in output and "3 runs: 3 DONE" in output
     code, output = lab.labctl(*words, "--no-track")
     assert code == 0 and "3 runs: 3 DONE before" in output, output
+    code, output = lab.labctl("plan", *words[1:], "--json")
+    assert code == 0 and list(json.loads(output)["status"].values()) == ["DONE"] * 3
 
 
 def test_every_fault_of_a_recipe_is_one_message(lab: Any) -> None:

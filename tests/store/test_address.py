@@ -12,7 +12,12 @@ ALL = {name: address for name, address in zip("pqo", (PLAIN, POINT, OTHER), stri
 
 def test_a_name_means_all_that_go_by_it() -> None:
     assert called("base", ALL) == called("base@smoke", ALL) == ["p", "q", "o"]
-    assert called("base/seed=0", ALL) == called("base@smoke/seed=0", ALL) == ["p", "q"]
+    assert called("base/seed=0", ALL) == ["p", "q"]
+
+
+def test_a_short_name_means_the_recipe_as_it_is_written_if_that_was_trained() -> None:
+    assert called("base@smoke/seed=0", ALL) == ["p"]
+    assert called("base@smoke/seed=0", {"q": POINT, "o": OTHER}) == ["q"]
 
 
 def test_a_whole_name_means_one_even_if_others_go_by_it() -> None:
