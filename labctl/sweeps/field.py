@@ -39,7 +39,7 @@ def field_of(recipe: Recipe, name: str) -> str:
     if name.partition(".")[0] in _ASIDE:
         hint = "--seeds 5, or --seeds 3,4" if name == "seeds" else "labctl ls sweeps"
         raise UsageError(f"{name} is no field that a sweep varies", hint=hint)
-    leaves = {path.rpartition(".")[2] for path in known}
+    leaves = {path.rpartition(".")[2] for path in known if not _has_position(path)}
     raise UsageError(
         f"{recipe.name} has no field {name!r}", hint=did_you_mean(name, [*known, *leaves])
     )
@@ -62,8 +62,10 @@ def one_field(first: str, second: str, path: str) -> UsageError:
 
 
 def ends_in(recipe: Recipe, name: str) -> list[str]:
-    """The paths of which `name` is the end."""
-    return [path for path in sorted(set(fields(recipe))) if path.endswith(f".{name}")]
+    """The paths of which `name` is the end; of what lies in a list only with its position."""
+    ends = [path for path in sorted(set(fields(recipe))) if path.endswith(f".{name}")]
+    is_listed = _has_position(name)
+    return [path for path in ends if is_listed or not _has_position(path)]
 
 
 def fields(recipe: Recipe) -> Iterator[str]:
@@ -162,10 +164,16 @@ def _card(recipe: Recipe, block: str) -> Mapping[str, Any]:
     return values
 
 
+def _has_position(path: str) -> bool:
+    return any(part.isdecimal() for part in path.split("."))
+
+
 def _paths(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         path = f"{prefix}.{name}"
         if isinstance(value, Mapping) and value:
             yield from _paths(path, value)
-        else:
-            yield path, value
+            continue
+        yield path, value
+        if isinstance(value, list):
+            yield from _paths(path, {str(place): entry for place, entry in enumerate(value)})

@@ -132,6 +132,16 @@ def test_a_short_name_means_the_one_field_that_ends_so(toys: Any, name: str, fie
     assert field_of(toys.load(), name) == field
 
 
+def test_what_lies_in_a_list_is_named_by_its_position(toys: Any) -> None:
+    groups = "optimizer.groups=[{match: ['*.bias'], weight_decay: 0.1}]"
+    recipe = toys.load("toy", groups)
+    path = "optimizer.groups.0.weight_decay"
+    assert field_of(recipe, path) == field_of(recipe, "groups.0.weight_decay") == path
+    assert field_of(recipe, "weight_decay") == "optimizer.weight_decay"
+    swept = toys.load("toy", groups, f"{path}=0.5")
+    assert swept.document.optimizer.groups[0].weight_decay == 0.5
+
+
 @pytest.mark.parametrize(
     ("name", "words", "hint"),
     [
