@@ -99,7 +99,7 @@ def resume(
         r for r in found if r.status in (Status.STOPPED, Status.LOST, Status.FAILED, Status.PENDING)
     ]
     if not todo:
-        typer.echo("nothing to resume: every run is done or being trained")
+        typer.echo("nothing to resume: every run has its answer or is being trained")
         return
     work = [Job(r.plan, Path(r.provenance.get("recipe", "."))) for r in todo]
     console = Console(stderr=as_json, emoji=False, markup=False)

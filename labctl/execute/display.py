@@ -49,7 +49,8 @@ class Watched:
         """What is about to be done, asked before it is."""
         run, steps, end = self.run, self.plan.work.steps, self.run.end
         if end is not None and Status(end["status"]).is_final:
-            return f"measures {', '.join(part.name for part in run.unmeasured(self.plan))}"
+            wanted = ", ".join(part.name for part in run.unmeasured(self.plan))
+            return f"measures {wanted}" if wanted else "has ended"
         if run.checkpoint_path.exists() and (done := run.journal.durable_step):
             return f"goes on from step {done} of {steps}"
         return f"begins: {steps} steps"

@@ -61,6 +61,8 @@ def test_a_run_that_is_opened_again_says_what_for(lab: Any) -> None:
     parts = tuple(Part(name=name, plugin="p", config={}) for name in ("maps", "other"))
     run.create(run.plan.model_copy(update={"measures": parts}), {})
     assert Watched(run).opening == "measures maps, other"
+    run.create(run.plan.model_copy(update={"measures": ()}), {})
+    assert Watched(run).opening == "has ended"
 
 
 def test_bars_show_loss_accuracy_knobs_pace_and_time_left(lab: Any, tmp_path: Path) -> None:
