@@ -215,6 +215,11 @@ class Rows:
             self._known[recipe] = self._rows(load(self.project, self.registry, recipe, self.preset))
         return self._known[recipe]
 
+    def lender(self, recipe: str) -> str:
+        """A bundle that holds runs of a recipe; empty if none does."""
+        holding = (b.name for b in self.bundles if any(r.recipe == recipe for r in b.results))
+        return next(holding, "")
+
     def at(self, recipe: Recipe) -> tuple[Row, ...]:
         """Rows of a recipe with overrides: a point of a sweep."""
         return self._rows(recipe)

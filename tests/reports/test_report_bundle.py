@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labctl.errors import RunError, UsageError
+from labctl.errors import RecipeError, RunError, UsageError
 from labctl.reports.bundle import bundle, read_bundle, without_paths, write_bundle
 from labctl.reports.result import result_of
 
@@ -177,4 +177,14 @@ def test_other_json_among_the_results_is_left_alone(base: Any) -> None:
     assert base.cell(base.report(), 0, "Train-test gap (points)").text == "missing (0 of 3)"
     (results / "old.json").write_text('{"labctl_bundle": 0, "runs": []}', encoding="utf-8")
     with pytest.raises(RunError, match=r"docs/results/old.json: a bundle of format 0"):
+        base.report()
+
+
+def test_a_bundle_whose_recipe_is_not_here_is_named(base: Any) -> None:
+    base.table("rows: [{recipe: base}]\ncolumns: [{kind: gap}]\n")
+    results = base.project.results
+    results.mkdir(parents=True)
+    write_bundle([base.run("base", 0)], results / "x.json")
+    (base.project.recipes / "base.yaml").unlink()
+    with pytest.raises(RecipeError, match=r"no recipe 'base'\n  .*x.json holds runs of it; a row"):
         base.report()
