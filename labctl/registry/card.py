@@ -266,7 +266,12 @@ class LossTerm(Card):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerCard(Card):
-    """An optimizer over groups `{"params": [...], "lr": 0-d tensor, "weight_decay": float}`."""
+    """An optimizer over groups `{"params": [...], "lr": 0-d tensor, "lr_scale": float,
+    "weight_decay": float}`.
+
+    Its `param_groups` are those that it is given: labctl writes each step's learning rate, times
+    `lr_scale`, into the very tensor.
+    """
 
     kind: ClassVar[str] = "optimizer"
 

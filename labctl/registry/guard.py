@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from labctl.errors import LabctlError, PluginError
@@ -14,12 +15,14 @@ _LABCTL = str(Path(__file__).parents[1])
 
 @contextmanager
 def guarded(what: str, *expected: type[Exception]) -> Iterator[None]:
-    """Turn an exception into a `PluginError` that says where the plugin raised it.
+    """Turn an exception into a `PluginError` that says where the plugin raised it, and what it
+    prints into words for people: standard output may be JSON.
 
     Errors of labctl and those `expected` pass.
     """
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     except Exception as error:
         if isinstance(error, (LabctlError, *expected)):
             raise

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
@@ -251,7 +252,8 @@ class Registry:
         try:
             digest = "builtin" if name == BUILTIN else code_digest(plugin.folder)
             imported = _import_folder if plugin.is_local else _import_installed
-            module = imported(plugin, digest)
+            with redirect_stdout(sys.stderr):  # where it prints, standard output may be JSON
+                module = imported(plugin, digest)
         # A plugin that calls sys.exit() while it is imported must not end labctl.
         except (Exception, SystemExit) as error:
             self._broken[name] = _broken(plugin, error)

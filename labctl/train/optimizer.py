@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from labctl.errors import RunError, did_you_mean
+from labctl.errors import PluginError, RunError, did_you_mean
 from labctl.plans.plan import OptimizerPart
 
 
@@ -56,6 +56,16 @@ class LearningRate:
     device."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        """Raises:
+        PluginError: the optimizer has made other groups of those that it was given.
+        """
+        for group in optimizer.param_groups:
+            if "lr_scale" not in group or not isinstance(group["lr"], Tensor):
+                raise PluginError(
+                    f"{type(optimizer).__name__} keeps groups of its own, into which no learning "
+                    "rate can be written",
+                    hint="give the groups to torch.optim.Optimizer as they are: lr is a tensor",
+                )
         self.optimizer = optimizer
 
     def __call__(self, lr: Tensor) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from labctl.builtin import AdamWConfig, SGDConfig
-from labctl.errors import RunError
+from labctl.errors import PluginError, RunError
 from labctl.plans.plan import OptimizerPart
 from labctl.recipe.document import ParameterGroup
 from labctl.train.optimizer import LearningRate, adamw, parameter_groups, sgd
@@ -106,3 +106,13 @@ def test_sgd_takes_parameters_whose_first_gradient_comes_late(nesterov: bool) ->
         optimizer.step()
     for name, parameter in net.named_parameters():
         torch.testing.assert_close(parameter.detach(), expected[name])
+
+
+def test_an_optimizer_that_keeps_other_groups_is_refused() -> None:
+    model = nn.Linear(2, 2)
+    for groups in (
+        [{"params": model.parameters(), "lr": 1e-3}],
+        [{"params": model.parameters(), "lr": 1e-3, "lr_scale": 1.0}],
+    ):
+        with pytest.raises(PluginError, match="SGD keeps groups of its own"):
+            LearningRate(torch.optim.SGD(groups))
