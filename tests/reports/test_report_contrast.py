@@ -225,8 +225,8 @@ def test_a_run_of_a_preset_is_called_as_status_calls_it(base: Any) -> None:
 
 
 def test_runs_of_different_work_are_no_side(base: Any) -> None:
-    base.run("base", 0)
-    base.run("base", 0, point=("batch_size=32",))
+    for size in (16, 32):
+        base.run("base", 0, point=(f"batch_size={size}",))
     with pytest.raises(UsageError, match="means different work") as caught:
         side(base.project, base.registry, "base/seed=0")
     assert "'base batch_size=32 seed=0'" in caught.value.hint
