@@ -14,7 +14,7 @@ from labctl.errors import (
     Problem,
     RecipeError,
     UsageError,
-)  # fmt: skip
+)
 from labctl.project import Project
 
 from .session import (

@@ -67,11 +67,7 @@ def _plugins(registry: Registry) -> Iterator[Finding]:
         try:
             loaded = registry.load(name)
         except PluginError as error:
-            yield Finding(
-                f"plugin {name}",
-                False,
-                error.placed,
-            )
+            yield Finding(f"plugin {name}", False, error.placed)
         else:
             yield Finding(
                 f"plugin {name}", True, f"{loaded.plugin.origin}, {len(loaded.cards)} cards"

@@ -31,7 +31,7 @@ from .tracking import Tracking
 
 POLL_SECONDS = 0.15
 LOOK_SECONDS = 2.0
-"""Between two looks at all that waits: a thousand runs take a sixth of a second."""
+"""Between two looks at all that waits: each opens files of every run."""
 MOST_RUNS = 1_000_000
 """Of work whose end is not known when it begins."""
 
@@ -167,7 +167,8 @@ class Supervisor:
                 self._check_patience()
                 time.sleep(POLL_SECONDS)
             if tracking is not None and not tracking.finish():
-                why = f"\n  {tracking.complaint}" if tracking.complaint else ""
+                complaint = tracking.complaint
+                why = f"\n  {complaint}" if complaint else ""
                 self.display.say(
                     f"MLflow does not have everything yet; the runs do. Later: labctl sync{why}"
                 )
@@ -207,8 +208,13 @@ class Supervisor:
     def _start_waiting(self) -> None:
         if self._stopping:
             self._leave_waiting()
-        self._look_at_waiting()
+        if not self._signals and time.monotonic() >= self._look_due:
+            self._look_due = time.monotonic() + LOOK_SECONDS
+            for job in self._waiting:
+                self._look_at(job)
         while self._waiting and not self._signals and self._has_device():
+            if not self._look_at(next(iter(self._waiting))):
+                continue
             if not (slot := self._slots.take()):
                 break
             self._start(self._waiting.take(self._slots.count, self._together), slot)
@@ -225,25 +231,20 @@ class Supervisor:
         self._device = device
         self._slots = Slots(self.project.runs, device, self.options.jobs, most)
 
-    def _look_at_waiting(self) -> None:
-        """For those that another labctl trains, or that somebody wants stopped."""
-        if time.monotonic() < self._look_due:
-            return
-        self._look_due = time.monotonic() + LOOK_SECONDS
-        for job in self._waiting:
-            if self._signals:
-                return
-            run = run_of(self.project, job.plan)
-            if run.status is Status.RUNNING:
-                self._waiting.remove(job)
-                self._watch(run, None)
-                self.display.say(
-                    f"{job.plan.name}  is being trained by another labctl; following it"
-                )
-            elif run.stop_path.exists():
-                self._waiting.remove(job)
-                self._note(Outcome(run, run.status, message="asked to stop"))
-                self.display.say(f"{job.plan.name}  asked to stop before it began")
+    def _look_at(self, job: Job) -> bool:
+        """Whether a job still waits: another labctl may train it, or somebody want it stopped."""
+        run = run_of(self.project, job.plan)
+        if run.status is Status.RUNNING:
+            self._watch(run, None)
+            said = "is being trained by another labctl; following it"
+        elif run.stop_path.exists():
+            self._note(Outcome(run, run.status, message="asked to stop"))
+            said = "asked to stop before it began"
+        else:
+            return True
+        self._waiting.remove(job)
+        self.display.say(f"{job.plan.name}  {said}")
+        return False
 
     def _start(self, runs: Sequence[Run], slot: Slot) -> None:
         crew = Crew(runs, self._spawn(runs, slot))

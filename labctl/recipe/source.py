@@ -304,7 +304,7 @@ def parse(text: str, file: str) -> Node:
         problem = "a tab in the indentation"
         raise RecipeError([Problem(problem, str(Mark(file, n, 1)), "use spaces") for n in tabs])
     whole = Mark(file, 1, 1)
-    # libyaml takes a seventh of the time. It says less of a fault, and allows more tabs.
+    # libyaml is much faster. It says less of a fault, and allows more tabs.
     if yaml.__with_libyaml__ and "\t" not in text:
         with suppress(RecipeError):
             return _Reader(text, whole, yaml.CBaseLoader).document()

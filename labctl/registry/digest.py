@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import re
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -43,12 +42,21 @@ def imported_test(folder: Path) -> tuple[str, str] | None:
     are neither in the digest nor stored with a run."""
     if folder.is_file():
         return None
-    tests = "|".join(re.escape(path.stem) for path in folder.rglob("*.py") if is_test(path))
-    importing = re.compile(rf"^[ \t]*(?:from|import)\b[^#\n]*\b({tests})\b", re.MULTILINE)
+    tests = {path.stem for path in folder.rglob("*.py") if is_test(path)}
     for name, path in _files(folder) if tests else ():
-        if found := importing.search(path.read_text(encoding="utf-8", errors="replace")):
-            return name, found[1]
+        for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
+            if found := sorted(tests & _imported(node)):
+                return name, found[0]
     return None
+
+
+def _imported(node: ast.AST) -> set[str]:
+    """Parts of the names of modules that a statement imports."""
+    if isinstance(node, ast.Import):
+        return {part for alias in node.names for part in alias.name.split(".")}
+    if not isinstance(node, ast.ImportFrom):
+        return set()
+    return set(node.module.split(".")) if node.module else {alias.name for alias in node.names}
 
 
 def edited(then: Path | None, now: Path | None) -> list[str]:

@@ -272,15 +272,18 @@ class Registry:
         return self._loaded[name]
 
     def _require_own_names(self, plugin: Plugin, cards: Iterable[Card]) -> None:
-        """Labctl's own cards are found first: those of the same name would never be."""
-        own = {(card.kind, card.name) for card in self.load(BUILTIN).cards}
-        taken = own | {(MeasurementCard.kind, name) for name in FIRST_PARTS}
-        if card := next((card for card in cards if (card.kind, card.name) in taken), None):
+        """Labctl's own cards are found first: those of the same name would never be. A measurement
+        that is called as a split would overwrite its metrics."""
+        taken = {(card.kind, card.name) for card in self.load(BUILTIN).cards}
+        for card in cards:
+            if (card.kind, card.name) in taken:
+                message = f"a {card.kind} card {card.name!r}, as labctl has"
+            elif isinstance(card, MeasurementCard) and card.name in FIRST_PARTS:
+                message = f"a measurement {card.name!r}, and metrics of that name are labctl's"
+            else:
+                continue
             raise PluginError(
-                f"plugin {plugin.name!r} has a {card.kind} card {card.name!r}, as labctl has"
-                if (card.kind, card.name) in own
-                else f"plugin {plugin.name!r} has a measurement {card.name!r}, and metrics of that "
-                "name are labctl's",
+                f"plugin {plugin.name!r} has {message}",
                 where=str(plugin.folder),
                 hint="give it another name",
             )

@@ -163,11 +163,10 @@ def _shown(file: TableFile, rows: Rows, sweeps: Mapping[str, Swept]) -> tuple[li
         try:
             rows.of(recipe)
         except UsageError as error:
-            lender = rows.lender(recipe)
-            hint = f"{lender} holds runs of it; a row needs the recipe's file as well"
-            problems.append(
-                Problem(error.message, file.place(*path), hint if lender else error.hint)
-            )
+            hint = error.hint
+            if lender := rows.lender(recipe):
+                hint = f"{lender} holds runs of it; a row needs the recipe's file as well"
+            problems.append(Problem(error.message, file.place(*path), hint))
         except RecipeError as error:
             problems += error.problems
     if problems:

@@ -17,7 +17,7 @@ from labctl.store.status import Status
 from .names import legal
 from .store import shown
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised when runs are shown differently: other tags, other names."""
 VALUE_LENGTH = 6000
 """Longest value of a parameter, in characters; longer ones are cut. plan.json has them whole."""

@@ -85,6 +85,8 @@ def test_no_measurement_may_be_called_as_metrics_of_labctl_are(tmp_path: Path, n
 def test_code_that_is_taken_for_a_test_is_refused_where_it_is_imported(tmp_path: Path) -> None:
     path = plugin(tmp_path, "mine", CARD.format(name="net"))
     (path / "test_time.py").write_text("x = 1\n")
+    words = '"""This goes\nfrom what test_time says."""\nfrom .model import test_time\n'
+    (path / "prose.py").write_text(words)
     assert Registry(tmp_path / "plugins").load("mine")
     (path / "model.py").write_text("def build():\n    from .test_time import x\n    return x\n")
     with pytest.raises(PluginError, match=r"imports test_time, .*\n  rename it: time.py") as caught:
