@@ -71,7 +71,7 @@ def evaluate(
     _check(project, suite, runs, official=official)
     asked = [f"source={'official' if official else 'generated'}"]
     asked += [] if images is None else [f"images={images}"]
-    work = jobs_of(project, runs, {"robustness": asked})
+    work = jobs_of(project, registry, runs, {"robustness": asked})
     console = Console(stderr=as_json, emoji=False, markup=False)
     for line in replaced(work, runs):
         console.print(line, highlight=False, soft_wrap=True)

@@ -184,7 +184,7 @@ def measure(
     project, registry = open_project()
     names, asked = told_apart(registry, words)
     found = [run for name in names for run in find_runs(project, name)]
-    work = jobs_of(project, found, asked)
+    work = jobs_of(project, registry, found, asked)
     console = Console(stderr=as_json, emoji=False, markup=False)
     for line in replaced(work, found):
         console.print(line, highlight=False, soft_wrap=True)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from labctl.errors import PluginError, Problem, RecipeError, RunError, UsageError, did_you_mean
-from labctl.plans.plan import Part, Plan, differences
+from labctl.plans.derive import code_of
+from labctl.plans.plan import MeasurementPart, Plan, differences
 from labctl.project import Project
 from labctl.recipe.check import Check
 from labctl.recipe.metrics import without_split
@@ -46,9 +47,11 @@ def told_apart(registry: Registry, words: Sequence[str]) -> tuple[list[str], dic
     return runs, asked
 
 
-def jobs(project: Project, runs: Iterable[Run], asked: Mapping[str, Sequence[str]]) -> list[Job]:
+def jobs(
+    project: Project, registry: Registry, runs: Iterable[Run], asked: Mapping[str, Sequence[str]]
+) -> list[Job]:
     """What takes the measurements `asked` of finished runs, by the code that they were trained
-    with.
+    with; where that is today's, but for measurements, by today's.
 
     Raises:
         RunError: a run is not done, not the project's, or its code has no such measurement.
@@ -56,21 +59,29 @@ def jobs(project: Project, runs: Iterable[Run], asked: Mapping[str, Sequence[str
         RecipeError: a field that it does not have, or another value than it takes.
     """
     return [
-        Job(_asked(project, run, asked), Path(run.provenance.get("recipe", "."))) for run in runs
+        Job(_asked(project, registry, run, asked), Path(run.provenance.get("recipe", ".")))
+        for run in runs
     ]
 
 
 def replaced(jobs: Iterable[Job], runs: Iterable[Run]) -> Iterator[str]:
-    """What was measured of runs with other settings than it is to be now, and gives way to that."""
+    """What was measured of runs with other settings, or by other code, than it is to be now, and
+    gives way to that."""
     for job, run in zip(jobs, runs, strict=True):
         for part in job.plan.measures:
-            before = run.asked(part.name) if run.measured(part.name) else part.config
-            for setting, (then, now) in differences(before, part.config).items():
+            before = run.asked(part.name) if run.measured(part.name) else None
+            if before is None:
+                continue
+            for setting, (then, now) in differences(before.config, part.config).items():
                 asked = f"{part.name}.{setting}={now}"
                 yield f"{job.plan.name}  {asked} takes the place of what was measured with {then}"
+            if before.code != part.code:
+                yield f"{job.plan.name}  {part.name} is taken again: its code has changed"
 
 
-def _asked(project: Project, run: Run, asked: Mapping[str, Sequence[str]]) -> Plan:
+def _asked(
+    project: Project, registry: Registry, run: Run, asked: Mapping[str, Sequence[str]]
+) -> Plan:
     plan = run.plan
     if run_of(project, plan).folder.resolve() != run.folder.resolve():
         raise RunError(
@@ -83,14 +94,26 @@ def _asked(project: Project, run: Run, asked: Mapping[str, Sequence[str]]) -> Pl
         raise RunError(
             f"{plan.name} is {run.status}; only a finished run can be measured", hint=hint
         )
-    registry = Registry(run.source_path, is_quiet=True)
+    if not _trains_alike(registry, plan):
+        registry = Registry(run.source_path, is_quiet=True)
     parts = {part.name: part for part in plan.measures}
     places = Places(project.data_roots)
     parts |= {name: _part(registry, plan, name, fields, places) for name, fields in asked.items()}
     return plan.model_copy(update={"measures": tuple(parts.values())})
 
 
-def _part(registry: Registry, plan: Plan, name: str, fields: Sequence[str], places: Places) -> Part:
+def _trains_alike(registry: Registry, plan: Plan) -> bool:
+    """Whether today's plugins train as they did for the plan."""
+    digests = plan.work.digests
+    try:
+        return all(registry.load(name).digest == digest for name, digest in digests.items())
+    except PluginError:
+        return False
+
+
+def _part(
+    registry: Registry, plan: Plan, name: str, fields: Sequence[str], places: Places
+) -> MeasurementPart:
     try:
         card, loaded = registry.find(MeasurementCard, name, near=plan.work.digests)
     except PluginError as error:
@@ -115,8 +138,11 @@ def _part(registry: Registry, plan: Plan, name: str, fields: Sequence[str], plac
     if fault := _fault(registry, plan, card, config, places):
         message = f"measurement {name!r} cannot be taken of {plan.name}: {fault.message}"
         raise UsageError(message, hint=fault.hint)
-    return Part(
-        name=name, plugin=loaded.plugin.name, config=config.model_dump(mode="json", by_alias=True)
+    return MeasurementPart(
+        name=name,
+        plugin=loaded.plugin.name,
+        config=config.model_dump(mode="json", by_alias=True),
+        code=code_of(loaded, plan.work.digests),
     )
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import labctl
+from labctl.plans.derive import code_of
 from labctl.plans.plan import Plan
-from labctl.registry.digest import TESTS
+from labctl.registry.digest import MEASUREMENTS, TESTS, code_digest, measurements_digest
 from labctl.registry.registry import BUILTIN, Registry
 from labctl.store.atomic import storage, write_text
 from labctl.store.run import Run
@@ -129,6 +130,7 @@ class Provenance:
             write_text(run.folder / "code.patch", patch)
         for name in dict.fromkeys([*plan.work.digests, *(part.plugin for part in plan.measures)]):
             snapshot(self.registry, run, name)
+        renew(self.registry, run, plan)
         run.create(
             plan, {"git": facts, "plugins": origins, "recipe": str(recipe), **self.environment}
         )
@@ -137,10 +139,28 @@ class Provenance:
 def snapshot(registry: Registry, run: Run, name: str) -> None:
     """Keep a plugin's code as it is now with the run, unless it has that already."""
     target = run.source_path / name
-    if name == BUILTIN or target.exists():
-        return
-    folder = registry.load(name).plugin.folder
-    partial = run.folder / f"source.{name}.{os.getpid()}.partial"
+    if name != BUILTIN and not target.exists():
+        _copy(registry.load(name).plugin.folder, target, run)
+
+
+def renew(registry: Registry, run: Run, plan: Plan) -> None:
+    """Have the run's copy of code that is in no key, that of measurements, as it is now, where the
+    plan asks for that."""
+    digests = plan.work.digests
+    for part in plan.measures:
+        if not part.code or code_of(registry.load(part.plugin), digests) != part.code:
+            continue
+        stored, is_trained = run.source_path / part.plugin, part.plugin in digests
+        of_training = "" if is_trained else code_digest(stored)
+        if of_training + measurements_digest(stored) == part.code:
+            continue
+        inner = MEASUREMENTS if is_trained else ""
+        shutil.rmtree(stored / inner, ignore_errors=True)
+        _copy(registry.load(part.plugin).plugin.folder / inner, stored / inner, run)
+
+
+def _copy(folder: Path, target: Path, run: Run) -> None:
+    partial = run.folder / f"source.{target.name}.{os.getpid()}.partial"
     with storage(target):
         shutil.rmtree(partial, ignore_errors=True)
         if folder.is_file():

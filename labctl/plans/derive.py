@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from labctl.recipe.document import ScheduleBlock
 from labctl.recipe.looks import is_evaluated, log_every
 from labctl.recipe.recipe import Recipe, Selected
 from labctl.recipe.times import Time
-from labctl.registry.registry import BUILTIN
+from labctl.registry.registry import BUILTIN, Loaded
 
 from .key import NUMERICS, digest_of
 from .ladder import ladders
-from .plan import DataPart, EvaluatePlan, OptimizerPart, Part, Plan, RuntimePlan, Work
+from .plan import (
+    DataPart,
+    EvaluatePlan,
+    MeasurementPart,
+    OptimizerPart,
+    Part,
+    Plan,
+    RuntimePlan,
+    Work,
+)
 
 
 def plans(recipe: Recipe, seeds: Sequence[int] = ()) -> tuple[Plan, ...]:
@@ -39,7 +48,7 @@ def _plan(recipe: Recipe, work: Work) -> Plan:
         key=digest_of(values),
         group=digest_of({name: value for name, value in values.items() if name != "seed"}),
         work=work,
-        measures=tuple(_part(name, part) for name, part in recipe.measures.items()),
+        measures=measurements(recipe, work.digests),
         runtime=RuntimePlan(
             device=runtime.device,
             log_every=log_every(recipe.document, recipe.clock),
@@ -47,6 +56,22 @@ def _plan(recipe: Recipe, work: Work) -> Plan:
             engine=runtime.engine,
         ),
     )
+
+
+def measurements(recipe: Recipe, digests: Mapping[str, str]) -> tuple[MeasurementPart, ...]:
+    """What is measured of runs whose key holds `digests` of plugins."""
+    return tuple(
+        MeasurementPart(**_part(name, part).model_dump(), code=code_of(part.plugin, digests))
+        for name, part in recipe.measures.items()
+    )
+
+
+def code_of(loaded: Loaded, digests: Mapping[str, str]) -> str:
+    """As `MeasurementPart.code`, of a plugin's measurements."""
+    if loaded.plugin.name == BUILTIN:
+        return ""
+    is_trained = loaded.plugin.name in digests
+    return loaded.measurements if is_trained else loaded.digest + loaded.measurements
 
 
 def key_of(work: Work) -> str:

@@ -25,6 +25,14 @@ class Part(Config):
     config: dict[str, Any]
 
 
+class MeasurementPart(Part):
+    """A measurement."""
+
+    code: str = ""
+    """Digest of its code, where no key holds that: of its plugin's `measurements/`, or of a plugin
+    that takes no part in the training."""
+
+
 class DataPart(Part):
     """The data set, as all seeds see it."""
 
@@ -158,7 +166,7 @@ class Plan(Config):
     group: str
     """Digest of `work` without the seed: the runs of one group are replicates."""
     work: Work
-    measures: tuple[Part, ...]
+    measures: tuple[MeasurementPart, ...]
     runtime: RuntimePlan
 
     @property

@@ -6,11 +6,15 @@ import ast
 import hashlib
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 TESTS = ("test_*.py", "conftest.py")
 """Files beside a plugin's code that decide no result."""
+MEASUREMENTS = "measurements"
+"""Folder of a plugin for the code of its measurements: that decides no number of a training, so it
+is in no key."""
 ASSETS = (
     ".c", ".cc", ".cpp", ".cu", ".cuh", ".csv", ".h", ".hpp", ".json", ".npy", ".npz", ".pt",
     ".safetensors", ".toml", ".txt", ".yaml", ".yml",
@@ -26,15 +30,56 @@ def is_test(path: Path) -> bool:
 
 
 def code_digest(folder: Path) -> str:
-    """12 hex digits over every `.py` file below `folder` but tests, and every other file that may
-    decide a result; or over the one file it is."""
+    """12 hex digits over every `.py` file below `folder` but tests and measurements, and every
+    other file that may decide a result; or over the one file it is."""
+    return _digest(folder, of_measurements=False)
+
+
+def measurements_digest(folder: Path) -> str:
+    """12 hex digits over the code in `measurements/`; empty if there is none."""
+    return _digest(folder, of_measurements=True) if (folder / MEASUREMENTS).is_dir() else ""
+
+
+def _digest(folder: Path, *, of_measurements: bool) -> str:
     total = hashlib.sha256()
     for name, path in _files(folder):
-        total.update(f"{name}\n{_text_of(path.read_bytes(), str(path))}\n".encode())
+        if _is_measurement(name) is of_measurements:
+            total.update(f"{name}\n{_text_of(path.read_bytes(), str(path))}\n".encode())
     for name, path in _below(folder, ASSETS):
-        if name != FOR_SUITE:
+        if _is_measurement(name) is of_measurements and name != FOR_SUITE:
             total.update(f"{name}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()[:12]
+
+
+def _is_measurement(name: str) -> bool:
+    return name.startswith(f"{MEASUREMENTS}/")
+
+
+def imported_measurement(folder: Path) -> str | None:
+    """A file of a plugin's code, neither its first nor a measurement's, that imports measurements,
+    if there is such: what it takes from there would decide a training, and be in no key."""
+    if not (folder / MEASUREMENTS).is_dir():
+        return None
+    for name, path in _files(folder):
+        if name == "__init__.py" or _is_measurement(name):
+            continue
+        code = path.read_bytes()
+        nodes = ast.walk(ast.parse(code)) if MEASUREMENTS.encode() in code else ()
+        if any(_names_measurements(node, name, folder.name) for node in nodes):
+            return name
+    return None
+
+
+def _names_measurements(node: ast.AST, file: str, plugin: str) -> bool:
+    """Whether a statement in `file` imports `measurements/` of the plugin."""
+    paths: list[list[str]] = []
+    if isinstance(node, ast.Import):
+        paths = [alias.name.split(".") for alias in node.names]
+    elif isinstance(node, ast.ImportFrom) and node.level in (0, file.count("/") + 1):
+        start = [plugin] if node.level else []
+        module = node.module.split(".") if node.module else []
+        paths = [[*start, *module, alias.name] for alias in node.names]
+    return any((plugin, MEASUREMENTS) in pairwise(path) for path in paths)
 
 
 def imported_test(folder: Path) -> tuple[str, str] | None:
@@ -67,13 +112,14 @@ def edited(then: Path | None, now: Path | None) -> list[str]:
 
 
 def sources(folder: Path | None) -> dict[str, bytes]:
-    """The code of a plugin by file name, as the digest takes it; of a single file as it is
+    """The code of a plugin by file name, as the key's digest takes it; of a single file as it is
     stored with a run."""
     if folder is None or not folder.exists():
         return {}
     if folder.is_file():
         return {"__init__.py": folder.read_bytes()}
-    return {name: path.read_bytes() for name, path in _files(folder)}
+    files = _files(folder)
+    return {name: path.read_bytes() for name, path in files if not _is_measurement(name)}
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:

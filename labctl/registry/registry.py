@@ -19,7 +19,13 @@ from typing import TypeVar
 from labctl.errors import PluginError, did_you_mean
 
 from .card import KINDS, Card, MeasurementCard
-from .digest import code_digest, imported_test
+from .digest import (
+    MEASUREMENTS,
+    code_digest,
+    imported_measurement,
+    imported_test,
+    measurements_digest,
+)
 from .guard import described, place_of
 
 GROUP = "labctl.plugins"
@@ -50,11 +56,14 @@ class Plugin:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An imported plugin: its cards, and a digest of its code."""
+    """An imported plugin: its cards, and digests of its code."""
 
     plugin: Plugin
     cards: tuple[Card, ...]
     digest: str
+    """Of what may decide a training."""
+    measurements: str = ""
+    """Of what is in its `measurements/`; empty if it has none."""
 
 
 def _installed() -> dict[str, Plugin]:
@@ -197,6 +206,24 @@ def _cards_of(plugin: Plugin, module: ModuleType) -> tuple[Card, ...]:
     return cards
 
 
+def _require_what_is_in_the_key(plugin: Plugin) -> None:
+    if found := imported_test(plugin.folder):
+        raise PluginError(
+            f"plugin {plugin.name!r} imports {found[1]}, which by its name is a test: it would not "
+            "be stored with a run, and to change it would change no key",
+            where=str(plugin.folder / found[0]),
+            hint=f"rename it: {found[1].removeprefix('test_')}.py",
+        )
+    if file := imported_measurement(plugin.folder):
+        raise PluginError(
+            f"plugin {plugin.name!r} imports {MEASUREMENTS} where it trains: to change them would "
+            "change no key",
+            where=str(plugin.folder / file),
+            hint=f"move what it needs out of {MEASUREMENTS}/; only that folder and __init__.py "
+            "may import it",
+        )
+
+
 class Registry:
     """The cards of all plugins: installed ones by entry point, the project's own by folder.
 
@@ -250,25 +277,22 @@ class Registry:
             raise PluginError(f"no plugin {name!r}", hint=did_you_mean(name, self.plugins))
         plugin = _located(self.plugins[name])
         try:
-            digest = "builtin" if name == BUILTIN else code_digest(plugin.folder)
+            digest, measurements = "builtin", ""
+            if name != BUILTIN:
+                digest = code_digest(plugin.folder)
+                measurements = measurements_digest(plugin.folder)
             imported = _import_folder if plugin.is_local else _import_installed
             with redirect_stdout(sys.stderr):  # where it prints, standard output may be JSON
-                module = imported(plugin, digest)
+                module = imported(plugin, digest + measurements)
         # A plugin that calls sys.exit() while it is imported must not end labctl.
         except (Exception, SystemExit) as error:
             self._broken[name] = _broken(plugin, error)
             raise self._broken[name] from error
         cards = _cards_of(plugin, module)
-        if name != BUILTIN and (found := imported_test(plugin.folder)):
-            raise PluginError(
-                f"plugin {name!r} imports {found[1]}, which by its name is a test: it would not be "
-                "stored with a run, and to change it would change no key",
-                where=str(plugin.folder / found[0]),
-                hint=f"rename it: {found[1].removeprefix('test_')}.py",
-            )
         if name != BUILTIN:
+            _require_what_is_in_the_key(plugin)
             self._require_own_names(plugin, cards)
-        self._loaded[name] = Loaded(plugin, cards, digest)
+        self._loaded[name] = Loaded(plugin, cards, digest, measurements)
         return self._loaded[name]
 
     def _require_own_names(self, plugin: Plugin, cards: Iterable[Card]) -> None:

@@ -57,7 +57,8 @@ def measured_unlike(metric: str, *rows: Row) -> str:
             for part in result.plan.get("measures", ()):
                 if part["name"] != name:
                     continue
-                for setting, value in leaves(part["config"]).items():
+                code = {"its code": part["code"]} if part.get("code") else {}
+                for setting, value in {**leaves(part["config"]), **code}.items():
                     of_row = found.setdefault(setting, {}).setdefault(row.recipe.label, [])
                     if (shown := str(value)) not in of_row:
                         of_row.append(shown)

@@ -250,6 +250,8 @@ def _facets_of(result: Result) -> Iterator[tuple[str, str]]:
     for part in result.plan.get("measures", ()):
         settings = ", ".join(f"{name}={value}" for name, value in sorted(part["config"].items()))
         yield f"settings of {part['name']}", settings or "none"
+        if code := part.get("code"):
+            yield f"code of {part['name']}", code
     data = result.work.get("data", {})
     yield f"versions of {result.data}", str(data.get("version", "unknown"))
     yield f"validation parts of {result.data}", str(data.get("val", "unknown"))

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from labctl.errors import RunError
-from labctl.plans.derive import plans
+from labctl.plans.derive import measurements, plans
 from labctl.plans.plan import Plan, differences, leaves, settings_of
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
@@ -152,21 +152,27 @@ class Row:
         yield from self._published_notes()
 
     def _measured_otherwise(self) -> Iterator[str]:
-        """Measurements that were taken with other settings than the recipe has."""
-        asked = {
-            name: leaves(chosen.config.model_dump(mode="json", by_alias=True))
-            for name, chosen in self.recipe.measures.items()
-        }
-        found: dict[str, list[int]] = {}
+        """Measurements that were taken with other settings than the recipe has, or by other code
+        than today's."""
+        settings: dict[str, list[int]] = {}
+        codes: dict[str, list[int]] = {}
         for seed, result in sorted(self.results.items()):
+            parts = measurements(self.recipe, result.work.get("digests", {}))
+            asked = {part.name: part for part in parts}
             for part in result.plan.get("measures", ()):
-                now, then = asked.get(part["name"], {}), leaves(part["config"])
+                if (today := asked.get(part["name"])) is None:
+                    continue
+                now, then = leaves(today.config), leaves(part["config"])
                 for name in sorted(now.keys() & then.keys()):
                     if then[name] != now[name]:
                         text = f"{part['name']}.{name}={then[name]}, not {now[name]}"
-                        found.setdefault(text, []).append(seed)
-        for text, seeds in found.items():
+                        settings.setdefault(text, []).append(seed)
+                if today.code != part.get("code", today.code):
+                    codes.setdefault(part["name"], []).append(seed)
+        for text, seeds in settings.items():
             yield f"measured with {text} as in the recipe: {listed_seeds(seeds)}"
+        for name, seeds in () if self.edition else codes.items():
+            yield f"{name} is of other code than today's: {listed_seeds(seeds)}; {self.command}"
 
     def _published_notes(self) -> Iterator[str]:
         for name in sorted(set(self.bundles.values())):

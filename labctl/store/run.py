@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from labctl.errors import RunError, UsageError, did_you_mean
-from labctl.plans.plan import Part, Plan
+from labctl.plans.plan import MeasurementPart, Plan
 from labctl.project import Project, is_file
 
 from .address import address_of, called, known
@@ -169,19 +169,23 @@ class Run:
             return True
         return Status(end["status"]) is Status.DONE and bool(self.unmeasured(plan))
 
-    def unmeasured(self, plan: Plan) -> list[Part]:
-        """Measurements of `plan` that were not taken, or asked something else when they were."""
+    def unmeasured(self, plan: Plan) -> list[MeasurementPart]:
+        """Measurements of `plan` that were not taken, or asked something else when they were, or by
+        other code."""
         return [part for part in plan.measures if not self._has_measured(part)]
 
-    def _has_measured(self, part: Part) -> bool:
+    def _has_measured(self, part: MeasurementPart) -> bool:
         if not (self.folder / "measurements" / part.name / "values.json").exists():
             return False
         asked = self.asked(part.name)
-        return not asked or asked == part.config  # there is none of before it was kept
+        return asked is None or asked == part  # there is none of before it was kept
 
-    def asked(self, measurement: str) -> dict[str, Any]:
-        """The config that a measurement was last begun with; empty if it is not known."""
-        return self._json(f"measurements/{measurement}/asked.json")
+    def asked(self, measurement: str) -> MeasurementPart | None:
+        """What a measurement was last begun as; None if that is not known."""
+        try:
+            return MeasurementPart(**self._json(f"measurements/{measurement}/asked.json"))
+        except ValidationError:
+            return None
 
     def measured(self, measurement: str) -> dict[str, float]:
         """What a measurement found; empty if it was not taken."""

@@ -34,15 +34,16 @@ def take_measurements(
     journal: JournalWriter,
 ) -> None:
     """Take those not yet taken as they are asked for; each leaves its numbers in the journal, its
-    files in `measurements/<name>/`. What it had left when asked something else gives way."""
+    files in `measurements/<name>/`. What it had left when asked something else, or by other code,
+    gives way."""
     model.eval()
     for part in run.unmeasured(plan):
         folder = run.folder / "measurements" / part.name
         with storage(folder):
-            if run.asked(part.name) != part.config:
+            if run.asked(part.name) != part:
                 shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "asked.json", part.config)
+        write_json(folder / "asked.json", part.model_dump(mode="json"))
         seed_global(plan.work.seed, f"measure/{part.name}")
         measurement = chosen(assembly.registry, MeasurementCard, part)
         context = MeasureContext(

@@ -306,7 +306,7 @@ def test_a_measurement_that_is_asked_something_else_is_taken_again(lab: Any) -> 
     gone, new = names - again.journal.curves.keys(), again.journal.curves.keys() - names
     assert {name.rpartition("/")[0] for name in gone} == {"relaxation_depth/t1"}
     assert {name.rpartition("/")[0] for name in new} == {"relaxation_depth/t4"}
-    assert again.asked("relaxation_depth")["steps"] == [0, 2, 4]
+    assert again.asked("relaxation_depth").config["steps"] == [0, 2, 4]
 
 
 def test_interleaved_runs_equal_the_same_two_alone(make_lab: Callable[[str], Any]) -> None:

@@ -58,15 +58,15 @@ def test_a_measurement_is_taken_without_training_and_once(trained: tuple[Any, Ru
     lab, run = trained
     before = run.journal.curves["train/loss"]
     for _ in range(2):
-        work = jobs(lab.project, [run], {"attention_maps": ["images=8"]})
+        work = jobs(lab.project, lab.registry, [run], {"attention_maps": ["images=8"]})
         assert work[0].plan.key == run.plan.key
         carry_out_inline(lab.project, lab.registry, work)
     again = Run(run.folder)
-    assert again.status is Status.DONE and again.asked("attention_maps")["images"] == 8
+    assert again.status is Status.DONE and again.asked("attention_maps").config["images"] == 8
     assert "attention_entropy_block1" in again.measured("attention_maps")
     assert again.journal.curves["train/loss"] == before
     assert again.journal.attempts == 2, "what was taken is not taken again"
-    (again_asked,) = jobs(lab.project, [again], {"saliency_maps": []})
+    (again_asked,) = jobs(lab.project, lab.registry, [again], {"saliency_maps": []})
     names = [part.name for part in again_asked.plan.measures]
     assert names == ["attention_maps", "saliency_maps"], "earlier ones stay"
 
@@ -86,14 +86,14 @@ def test_fields_are_checked_before_anything_runs(
 ) -> None:
     lab, run = trained
     with pytest.raises(error) as caught:
-        jobs(lab.project, [run], {"attention_maps": fields})
+        jobs(lab.project, lab.registry, [run], {"attention_maps": fields})
     assert says in str(caught.value)
 
 
 def test_another_architecture_is_refused(trained: tuple[Any, Run]) -> None:
     lab, run = trained
     with pytest.raises(RunError, match="was trained with has no measurement relaxation_depth"):
-        jobs(lab.project, [run], {"relaxation_depths": []} | {"relaxation_depth": []})
+        jobs(lab.project, lab.registry, [run], {"relaxation_depths": []} | {"relaxation_depth": []})
 
 
 def test_a_measurement_that_the_data_do_not_fit_leaves_the_run_done(
@@ -102,7 +102,7 @@ def test_a_measurement_that_the_data_do_not_fit_leaves_the_run_done(
     lab, run = trained
     monkeypatch.setattr("labctl.measure.corrupted.fault", lambda spec: f"{spec.shape} is oblong")
     with pytest.raises(UsageError, match=r"'robustness' cannot be taken .*: \(1, 8, 8\) is oblong"):
-        jobs(lab.project, [run], {"robustness": []})
+        jobs(lab.project, lab.registry, [run], {"robustness": []})
     assert run.status is Status.DONE and run.plan == Run(run.folder).plan
 
 
@@ -112,17 +112,17 @@ def test_unfinished_runs_and_those_of_others_are_refused(
     lab, run = trained
     copy = Run(Path(shutil.copytree(run.folder, tmp_path / "copy")))
     with pytest.raises(RunError, match="lies outside of"):
-        jobs(lab.project, [copy], {"attention_maps": []})
+        jobs(lab.project, lab.registry, [copy], {"attention_maps": []})
     run.end_path.unlink()
     with pytest.raises(RunError, match="is LOST; only a finished run"):
-        jobs(lab.project, [run], {"attention_maps": []})
+        jobs(lab.project, lab.registry, [run], {"attention_maps": []})
 
 
 def test_damaged_weights_are_said_and_the_run_stays_done(trained: tuple[Any, Run]) -> None:
     lab, run = trained
     run.weights_path.write_bytes(run.weights_path.read_bytes()[:-100])
     (outcome,) = carry_out_inline(
-        lab.project, lab.registry, jobs(lab.project, [run], {"attention_maps": []})
+        lab.project, lab.registry, jobs(lab.project, lab.registry, [run], {"attention_maps": []})
     )
     assert outcome.status is Status.FAILED
     assert "the weights cannot be read: damaged, or cut short" in outcome.message
@@ -136,7 +136,9 @@ def test_a_figure_that_is_no_number_is_kept_and_the_run_stays_done(
     lab, run = trained
     maps = importlib.import_module("labctl_plugins.ctd_vit.maps")
     monkeypatch.setattr(maps, "attention_maps", lambda config, context: {"r": math.nan, "n": 3.0})
-    carry_out_inline(lab.project, lab.registry, jobs(lab.project, [run], {"attention_maps": []}))
+    carry_out_inline(
+        lab.project, lab.registry, jobs(lab.project, lab.registry, [run], {"attention_maps": []})
+    )
     again = Run(run.folder)
     found = again.measured("attention_maps")
     assert again.status is Status.DONE and found["n"] == 3.0 and math.isnan(found["r"])
@@ -146,7 +148,7 @@ def test_a_figure_that_is_no_number_is_kept_and_the_run_stays_done(
 def test_a_field_is_given_once(trained: tuple[Any, Run]) -> None:
     lab, run = trained
     with pytest.raises(UsageError, match="images is given twice"):
-        jobs(lab.project, [run], {"attention_maps": ["images=8", "images=9"]})
+        jobs(lab.project, lab.registry, [run], {"attention_maps": ["images=8", "images=9"]})
 
 
 def test_the_verb_prints_what_was_found(trained: tuple[Any, Run]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from labctl.errors import PluginError
 from labctl.registry import registry as room
 from labctl.registry.card import Architecture, Dataset
-from labctl.registry.digest import code_digest
+from labctl.registry.digest import code_digest, measurements_digest
 from labctl.registry.registry import Registry
 
 CARD = (
@@ -167,6 +167,56 @@ def test_the_digest_sees_data_beside_the_code(tmp_path: Path) -> None:
     first = code_digest(path)
     (path / "tables" / "sizes.json").write_text("[64]")
     assert len({before, first, code_digest(path)}) == 3
+
+
+def test_the_digest_of_measurements_is_one_of_its_own(tmp_path: Path) -> None:
+    path = plugin(tmp_path, "p", "x = 1\n")
+    assert measurements_digest(path) == ""
+    before = code_digest(path)
+    (path / "measurements").mkdir()
+    (path / "measurements" / "flow.py").write_text("y = 1\n")
+    first = measurements_digest(path)
+    (path / "measurements" / "flow.py").write_text("y = 1  # one\n")
+    assert first and measurements_digest(path) == first
+    (path / "measurements" / "flow.py").write_text("y = 2\n")
+    assert measurements_digest(path) != first
+    assert code_digest(path) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("model.py", "from .measurements.flow import y"),
+        ("model.py", "from .measurements import flow"),
+        ("model.py", "from . import measurements"),
+        ("model.py", "import labctl_plugins.p.measurements.flow"),
+        ("model.py", "from labctl_plugins.p import measurements"),
+        ("parts/model.py", "from ..measurements.flow import y"),
+    ],
+)
+def test_what_trains_may_not_import_measurements(tmp_path: Path, file: str, line: str) -> None:
+    path = plugin(tmp_path, "p", CARD.format(name="p"))
+    for name, text in (("measurements/flow.py", "y = 1\n"), (file, f"def f():\n    {line}\n")):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text(text)
+    with pytest.raises(PluginError, match="imports measurements where it trains") as caught:
+        Registry(tmp_path / "plugins").load("p")
+    assert str(caught.value.where) == str(path / file)
+
+
+def test_cards_measurements_and_namesakes_may_import_measurements(tmp_path: Path) -> None:
+    cards = "from .measurements.flow import y\n" + CARD.format(name="p")
+    path = plugin(tmp_path, "p", cards)
+    texts = {
+        "measurements/flow.py": "from .other import z as y\n",
+        "measurements/other.py": "z = 1\n",
+        "model.py": "def f():\n    import physics.measurements\n",
+        "rooms.py": "from .parts import measurements\n",
+    }
+    for name, text in texts.items():
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text(text)
+    assert Registry(tmp_path / "plugins").load("p").measurements == measurements_digest(path)
 
 
 def test_the_digest_sees_code_and_nothing_else(tmp_path: Path) -> None:

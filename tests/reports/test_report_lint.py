@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from labctl.plans.plan import Part
+from labctl.plans.plan import MeasurementPart
 
 TABLE = """
 rows: [{recipe: base}, {recipe: ctd}]
@@ -85,14 +85,16 @@ def test_validation_parts_are_compared(two: Any) -> None:
 
 
 def test_settings_of_measurements_are_compared(two: Any) -> None:
-    """Seeds that were measured on other numbers of images have no common mean."""
+    """Seeds that were measured on other numbers of images, or by other code, have no common
+    mean."""
     two.recipe("base", seeds="[0, 1]")
-    for seed, images in ((0, 8), (1, 16)):
+    for seed, images, code in ((0, 8, "aa"), (1, 16, "bb")):
         run = two.run("base", seed)
-        part = Part(name="maps", plugin="toy", config={"images": images})
+        part = MeasurementPart(name="maps", plugin="toy", config={"images": images}, code=code)
         run.create(run.plan.model_copy(update={"measures": (part,)}), {})
     two.run("ctd", 0)
     assert "mixed settings of maps: images=8 (base); images=16 (base)" in mixtures(two)
+    assert "mixed code of maps: aa (base); bb (base)" in mixtures(two)
 
 
 def test_a_measurement_with_other_settings_than_the_recipe_has_is_noted(two: Any) -> None:
@@ -105,6 +107,16 @@ def test_a_measurement_with_other_settings_than_the_recipe_has_is_noted(two: Any
     two.run("base", 1)
     notes = [note for note in two.report().rows[0].cells[0].notes if "robustness" in note]
     assert notes == ["measured with robustness.images=20, not 50 as in the recipe: seed 0"]
+
+
+def test_a_measurement_by_other_code_than_todays_is_noted(two: Any) -> None:
+    two.recipe("base", "measure: {robustness: {images: 50}}", seeds="[0, 1]")
+    run = two.run("base", 0)
+    other = run.plan.measures[0].model_copy(update={"code": "0123456789ab"})
+    run.create(run.plan.model_copy(update={"measures": (other,)}), {})
+    two.run("base", 1)
+    notes = [note for note in two.report().rows[0].cells[0].notes if "robustness" in note]
+    assert notes == ["robustness is of other code than today's: seed 0; labctl run base"]
 
 
 def test_seeds_of_a_row_that_executed_other_flops_are_noted(two: Any) -> None:
@@ -187,6 +199,6 @@ def test_times_of_rows_that_were_not_trained_alike_are_told_apart(two: Any) -> N
 def test_the_order_of_a_measurements_settings_means_nothing(two: Any) -> None:
     for name, config in (("base", {"a": 1, "b": 2}), ("ctd", {"b": 2, "a": 1})):
         run = two.run(name, 0)
-        part = Part(name="maps", plugin="toy", config=config)
+        part = MeasurementPart(name="maps", plugin="toy", config=config)
         run.create(run.plan.model_copy(update={"measures": (part,)}), {})
     assert mixtures(two) == []
