@@ -9,7 +9,7 @@ from labctl.api import Architecture, DataSpec, Empty, LearnerCard, LossTerm, Mea
 
 from .config import DendriticLiquidConfig, TokenBudgetConfig, fault, knobs
 from .cost import realised
-from .measure_config import (
+from .measurements.config import (
     ImportanceMapsConfig,
     InferenceCostConfig,
     TokenCourseConfig,
@@ -43,25 +43,25 @@ def _observed_backprop(config: Empty, parts: LearnerParts) -> ObservedBackprop:
 
 
 def _token_flow(config: TokenFlowConfig, context: MeasureContext) -> dict[str, float]:
-    from .flow import token_flow
+    from .measurements.flow import token_flow
 
     return token_flow(config, context)
 
 
 def _token_course(config: TokenCourseConfig, context: MeasureContext) -> dict[str, float]:
-    from .course import token_course
+    from .measurements.course import token_course
 
     return token_course(config, context)
 
 
 def _importance_maps(config: ImportanceMapsConfig, context: MeasureContext) -> dict[str, float]:
-    from .maps import importance_maps
+    from .measurements.maps import importance_maps
 
     return importance_maps(config, context)
 
 
 def _inference_cost(config: InferenceCostConfig, context: MeasureContext) -> dict[str, float]:
-    from .inference import inference_cost
+    from .measurements.inference import inference_cost
 
     return inference_cost(config, context)
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from labctl.api import Batch, LabctlError, MeasureContext
-
 from .block import Block
 from .dendrites import DendriticGating
 from .liquid import LiquidGate
 from .model import DendriticLiquidViT, Seen
-
-BATCH = 500
 
 
 class Look:
@@ -40,34 +35,6 @@ class Look:
 
     def of_dendrites(self, module: DendriticGating, given: tuple[Tensor]) -> None:
         self.wins.append(module.drive(given[0])[:, 1:].argmax(-1))
-
-
-def opened(context: MeasureContext) -> DendriticLiquidViT:
-    """The model of a measurement."""
-    assert isinstance(context.model, DendriticLiquidViT), "the cards say only_for this one"
-    return context.model
-
-
-def batches(context: MeasureContext, split: str, images: int) -> Iterator[Batch]:
-    """The first images of a split, in the model's precision.
-
-    Raises:
-        LabctlError: there is no such split.
-    """
-    if split not in context.splits:
-        known = ", ".join(sorted(context.splits))
-        raise LabctlError(f"there is no split {split!r}", hint=f"there are: {known}")
-    left, dtype = images, opened(context).positions.dtype
-    for batch in context.splits[split].in_order(BATCH):
-        if left <= 0:
-            return
-        yield replace(
-            batch,
-            inputs=batch.inputs[:left].to(dtype),
-            targets=batch.targets[:left],
-            index=batch.index[:left],
-        )
-        left -= BATCH
 
 
 @torch.no_grad()

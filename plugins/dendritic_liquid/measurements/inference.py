@@ -8,18 +8,21 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from copy import deepcopy
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from labctl.api import MeasureContext, count
+from labctl.api import Knobs, MeasureContext, count
 
-from .measure_config import InferenceCostConfig
-from .model import DendriticLiquidViT
-from .watching import BATCH, batches, opened
+from ..model import DendriticLiquidViT
+from .config import InferenceCostConfig
+from .opening import BATCH, batches, opened
 
 LEAST_ROUNDS = 5
+BURST = 0.02
+"""Seconds of calls that follow one another before the device is waited for: what the host does for
+one call, it does while the device is at those before."""
 FORMS = 256
 """Forms of models that are compiled in a process, of all seeds that are measured in it."""
 NORMS: dict[type[nn.Module], int] = {nn.LayerNorm: 5, nn.BatchNorm2d: 2}
@@ -32,9 +35,11 @@ def inference_cost(config: InferenceCostConfig, context: MeasureContext) -> dict
     that of the same transformer without dendrites, gate and sparsity.
 
     Both are timed in turns in this process, with the same images, so that ratios do not depend on
-    what else the machine does; the images are on the device, and no gradient is kept. As written,
-    each operator by itself reads and writes every token once more, which costs most where most is
-    added; `compiled`, on a GPU recorded as CUDA graphs, and in bf16 is how models are used.
+    what else the machine does; the images are on the device, no gradient is kept, and what is asked
+    for are logits. Throughput is that of calls that follow one another, latency that of a call
+    whose answer is waited for. As written, each operator by itself reads and writes every token
+    once more, which costs most where most is added; `compiled`, on a GPU recorded as CUDA graphs,
+    and in bf16 is how models are used.
 
     Returns:
         Per image: `macs`, multiply-accumulates executed, on average over the images; `fvcore`, as
@@ -63,20 +68,20 @@ def inference_cost(config: InferenceCostConfig, context: MeasureContext) -> dict
     ratio = macs / plain_macs
     numbers |= {"macs": macs, "mac_ratio": ratio}
     numbers |= {"fvcore": fvcore, "fvcore_ratio": fvcore / plain_fvcore}
-    run, run_plain = (_fused(model), _fused(plain)) if config.compiled else (model, plain)
+    made = _fused if config.compiled else _logits
+    run, run_plain = made(model), made(plain)
     for size in config.batches:
         batch = images[torch.arange(size, device=images.device) % len(images)]
+        works = partial(run, batch, context.knobs), partial(run_plain, batch, {})
         with torch._dynamo.config.patch(recompile_limit=FORMS, accumulated_recompile_limit=FORMS):
-            own, other = _seconds(
-                partial(run, batch, context.knobs), partial(run_plain, batch, {}), config.seconds
-            )
+            own, other = _seconds(works, config.seconds, BURST)
+            if size == 1:
+                numbers["latency_ms"] = 1e3 * _seconds(works, config.seconds)[0]
         numbers[f"b{size}/per_second"] = size / own
         numbers[f"b{size}/plain_per_second"] = size / other
         numbers[f"b{size}/speedup"] = other / own
         if ratio < 1:
             numbers[f"b{size}/eta"] = (1 - own / other) / (1 - ratio)
-        if size == 1:
-            numbers["latency_ms"] = 1e3 * own
     return numbers
 
 
@@ -93,13 +98,20 @@ def _classes(model: DendriticLiquidViT, images: Tensor, context: MeasureContext)
     return torch.cat([model(part, context.knobs).logits.argmax(-1) for part in parts])
 
 
-def _fused(model: DendriticLiquidViT) -> Callable[..., object]:
-    sparse = model.config.sparse
+def _logits(model: DendriticLiquidViT) -> Callable[..., Tensor]:
+    def run(images: Tensor, knobs: Knobs) -> Tensor:
+        logits: Tensor = model(images, knobs).logits
+        return logits
+
+    return run
+
+
+def _fused(model: DendriticLiquidViT) -> Callable[..., Tensor]:
+    run, sparse = _logits(model), model.config.sparse
     if sparse is not None and sparse.execution == "packed":
-        return model  # in pieces, with guards around each, it takes longer than as it is written
+        return run  # in pieces, with guards around each, it takes longer than as it is written
     # On a GPU recorded, too: a call is some hundred kernels, which start slower than they run.
-    fused = torch.compile(model, fullgraph=True, dynamic=False, mode="reduce-overhead")
-    return cast("Callable[..., object]", fused)
+    return torch.compile(run, fullgraph=True, dynamic=False, mode="reduce-overhead")
 
 
 def _counted(model: nn.Module, images: Tensor, knobs: Any) -> tuple[float, float]:
@@ -121,21 +133,31 @@ def _counted(model: nn.Module, images: Tensor, knobs: Any) -> tuple[float, float
 
 
 def _seconds(
-    own: Callable[[], object], other: Callable[[], object], seconds: float
+    works: tuple[Callable[[], object], Callable[[], object]], seconds: float, burst: float = 0.0
 ) -> tuple[float, float]:
-    """Median time of each, in turns."""
-    taken: tuple[list[float], list[float]] = ([], [])
+    """Median time of a call of each, in turns, for so many seconds of each at least: of calls that
+    follow one another for `burst` seconds, of single ones by default."""
     for _ in range(2):  # the first calls choose kernels and fetch memory
-        own()
-        other()
-    while len(taken[0]) < LEAST_ROUNDS or min(map(sum, taken)) < seconds:
-        for work, of in zip((own, other), taken, strict=True):
-            _wait()
-            began = time.perf_counter()
+        for work in works:
             work()
-            _wait()
-            of.append(time.perf_counter() - began)
-    return statistics.median(taken[0]), statistics.median(taken[1])
+    calls = [max(1, round(burst / _taken(work, 1))) for work in works]
+    found: tuple[list[float], list[float]] = ([], [])
+    while len(found[0]) < LEAST_ROUNDS or any(
+        sum(of) * n < seconds for of, n in zip(found, calls, strict=True)
+    ):
+        for work, n, of in zip(works, calls, found, strict=True):
+            of.append(_taken(work, n) / n)
+    return statistics.median(found[0]), statistics.median(found[1])
+
+
+def _taken(work: Callable[[], object], calls: int) -> float:
+    """Seconds of so many calls, and of the device until it has carried them out."""
+    _wait()
+    began = time.perf_counter()
+    for _ in range(calls):
+        work()
+    _wait()
+    return time.perf_counter() - began
 
 
 def _wait() -> None:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from labctl.api import Batch, DataSpec, MeasureContext
 
-from .measure_config import ImportanceMapsConfig
-from .model import DendriticLiquidViT, Seen
-from .watching import batches, look, opened
+from ..model import DendriticLiquidViT, Seen
+from ..watching import look
+from .config import ImportanceMapsConfig
+from .opening import batches, opened
 
 Maps = dict[str, NDArray[Any]]
 """By name, a value per image and patch, (B, rows, columns)."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from labctl.api import MeasureContext
 
-from .measure_config import TokenCourseConfig
+from .config import TokenCourseConfig
 
 KINDS = {
     "gate": "1 - gamma",

@@ -9,8 +9,9 @@ import torch
 
 from labctl.api import MeasureContext
 
-from .measure_config import TokenFlowConfig
-from .watching import Look, batches, look, opened, openness
+from ..watching import Look, look, openness
+from .config import TokenFlowConfig
+from .opening import batches, opened
 
 BANDS = ((10, 20), (40, 50), (60, 60))
 """Per cent of the patches that the document expects early, middle and late blocks to leave out."""
