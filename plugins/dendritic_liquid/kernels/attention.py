@@ -22,6 +22,8 @@ LEAST = 16
 """As many a product of tiles needs."""
 EPSILON: tl.constexpr = tl.constexpr(1e-6)
 """As in `masked_attention`."""
+GAIN: tl.constexpr = tl.constexpr(10.0)
+"""Likewise."""
 
 
 @triton.jit
@@ -38,15 +40,18 @@ def _put(pointer, rows, columns, stride, count, values):
 
 
 @triton.jit
+def _counts(marks, queries, keys):
+    """What keys count for queries; a token's own counts fully."""
+    return tl.where(queries[:, None] == keys[None, :], 1.0, marks[None, :])
+
+
+@triton.jit
 def _exponentials(logits, top, marks, queries, keys, MASKED: tl.constexpr):
-    """Of some queries and keys: e = 2^(l - max), and e times what the key counts; a token's own
-    counts fully."""
+    """Of some queries and keys: e = 2^(l - max), bounded, and e times what the key counts."""
     if MASKED:
-        counts = tl.where(queries[:, None] == keys[None, :], 1.0, marks[None, :])
-        # A key that does not count may be stronger than all that do.
-        below = logits - top[:, None]
-        exponentials = tl.exp2(tl.where(counts == 0, tl.minimum(below, 0.0), below))
-        return exponentials, exponentials * counts
+        # A key that hardly counts may be stronger than all that do.
+        exponentials = tl.minimum(tl.exp2(logits - top[:, None]), GAIN)
+        return exponentials, exponentials * _counts(marks, queries, keys)
     else:
         exponentials = tl.exp2(logits - top[:, None])
         return exponentials, exponentials
@@ -54,11 +59,13 @@ def _exponentials(logits, top, marks, queries, keys, MASKED: tl.constexpr):
 
 @triton.jit
 def _logits(q, k, marks, queries, keys, count, SCALE: tl.constexpr, MASKED: tl.constexpr):
-    """Of base 2, and the highest of each query, among keys that count."""
+    """Of base 2, and the highest of each query, with what keys count."""
     logits = tl.where(keys[None, :] < count, tl.dot(q, tl.trans(k)) * SCALE, float("-inf"))
     if MASKED:
-        there = (marks[None, :] > 0) | (queries[:, None] == keys[None, :])
-        return logits, tl.max(tl.where(there, logits, -1e30), 1)  # finite, for rows beyond count
+        more = _counts(marks, queries, keys) - 1 / GAIN
+        strength = tl.log2(tl.maximum(more, 1e-37) / (1 - 1 / GAIN))
+        # Finite also for rows beyond count.
+        return logits, tl.max(tl.where(more > 0, tl.maximum(logits + strength, -1e30), -1e30), 1)
     else:
         return logits, tl.max(logits, 1)
 
