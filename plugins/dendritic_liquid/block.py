@@ -58,7 +58,7 @@ class Block(nn.Module):
         """x' (..., D) of tokens x (..., D), what they attended to (..., D), and the importance
         (...) of each, 1 for CLS."""
         if importance is not None and self._is_straight:
-            importance = straight(importance)
+            importance = straight(importance) if torch.is_grad_enabled() else None
         halfway: Tensor = tokens + self._branch(self.attention.proj(mixed))
         change = self._branch(self.mlp(self.norm2(halfway)))
         if self.liquid is not None:

@@ -103,6 +103,8 @@ def test_importance_that_holds_nothing_back_is_the_plain_transformer_forth_and_a
     model, images = built(dl_card, small(dendrites=straight), small_images), torch.randn(3, 1, 8, 8)
     model.load_state_dict({**model.state_dict(), **plain.state_dict()})
     assert torch.equal(model(images, stands()).logits, plain(images, stands()).logits)
+    with torch.no_grad():
+        assert torch.equal(model(images, stands()).logits, plain(images, stands()).logits)
     tokens, mixed = torch.randn(2, 2, 9, 16, dtype=torch.float64)
     slopes = []
     for blend in ("weighted", "straight"):
