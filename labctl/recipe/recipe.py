@@ -16,7 +16,7 @@ from labctl.registry.card import CostCard, DataSpec, Knob, Places
 from labctl.registry.guard import guarded
 from labctl.registry.registry import Loaded, Registry
 
-from . import catalogue, fit
+from . import catalogue, course, fit
 from .budget import Budget, Match, nearest_steps
 from .check import Check
 from .document import Document
@@ -166,20 +166,20 @@ def _read(reading: _Reading, steps: int | None = None) -> Recipe:
     document = _document(check)
     selection = Selection(check, registry, document)
     spec = fit.spec_of(check, selection.data, Places(project.data_roots))
-    fit.check_marks(check, document)
+    course.check_marks(check, document)
     clock = knobs = None
     if spec is not None:
         fit.check_model(check, selection.architecture, spec)
         fit.check_augment(check, document.data.augment, spec)
         fit.check_mix(check, document.data.augment, selection)
-        clock = fit.clock_of(check, document, spec, _length(check, reading, document, steps))
-        knobs = fit.knobs_of(check, selection.with_knobs, spec)
+        clock = course.clock_of(check, document, spec, _length(check, reading, document, steps))
+        knobs = course.knobs_of(check, selection.with_knobs, spec)
     if clock is not None:
-        fit.check_times(check, document, clock)
+        course.check_times(check, document, clock)
     if clock is not None and spec is not None:
-        fit.check_stop(check, document, clock, spec, knobs)
+        course.check_stop(check, document, clock, spec, knobs)
     fit.check_learner(check, selection)
-    fit.check_schedules(check, selection, knobs, clock)
+    course.check_schedules(check, selection, knobs, clock)
     fit.check_measures(check, selection, spec)
     fit.check_seeds(check, registry, document, spec)
     is_as_written = reading.preset is None and not reading.overrides
