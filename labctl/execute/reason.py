@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from labctl.errors import LabctlError
 from labctl.plans.derive import plans
+from labctl.plans.fields import fields_of
 from labctl.plans.plan import Plan, differences, settings_of
 from labctl.project import Project
 from labctl.recipe.recipe import load
@@ -70,8 +71,9 @@ def _changed(project: Project, registry: Registry, run: Run, now: Plan) -> Itera
     other = run_of(project, now)
     state = other.status if other.folder.exists() else "not begun"
     yield f"stays as it is: its recipe means other work now, {now.key} ({state})"
-    then = run.plan.work.model_dump(mode="json", by_alias=True)
-    today = now.work.model_dump(mode="json", by_alias=True)
+    then, today = (
+        fields_of(plan.work.model_dump(mode="json", by_alias=True)) for plan in (run.plan, now)
+    )
     for path, (old, new) in differences(then, today, absent="nothing").items():
         if not path.startswith("digests."):
             yield f"{path} was {old}, is {new}"

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from labctl.errors import PluginError
 from labctl.execute.trace import Trace, losses_until, told_apart
+from labctl.plans.fields import fields_of, measure_fields
 from labctl.plans.plan import differences, landmarks
 from labctl.plans.stored import schedule_of
 from labctl.registry.config import Config
@@ -192,23 +193,12 @@ def _fields(one: Side, is_cut: bool, *, has_seed: bool) -> dict[str, Any]:
     """What its recipe comes to, but for what has a section of its own."""
     plan = one.plan
     own = {"digests", "labctl_numerics", "ladders", "constants"} | (set() if has_seed else {"seed"})
-    work = {name: value for name, value in plan["work"].items() if name not in own}
+    work = {name: value for name, value in fields_of(plan["work"]).items() if name not in own}
     work["data"] = {name: value for name, value in work["data"].items() if name != "version"}
-    fields = _keyed({**work, "measure": plan["measures"], "runtime": plan["runtime"]})
+    measure = measure_fields(plan["measures"])
+    fields = {**work, "measure": measure, "runtime": plan["runtime"]}
     cut: dict[str, Any] = without_paths(fields) if is_cut else fields
     return cut
-
-
-def _keyed(value: Any) -> Any:
-    """Lists of named things as mappings, so that each is held against its own."""
-    if isinstance(value, Mapping):
-        return {name: _keyed(part) for name, part in value.items()}
-    if isinstance(value, list) and all(isinstance(p, Mapping) and "name" in p for p in value):
-        return {
-            part["name"]: _keyed({name: v for name, v in part.items() if name != "name"})
-            for part in value
-        }
-    return value
 
 
 def _data(one: Side) -> dict[str, Any]:

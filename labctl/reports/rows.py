@@ -10,6 +10,7 @@ from typing import Any
 
 from labctl.errors import RunError
 from labctl.plans.derive import measurements, plans
+from labctl.plans.fields import fields_of
 from labctl.plans.plan import Plan, differences, leaves, settings_of
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
@@ -197,7 +198,8 @@ def _changed(row: Row) -> list[str]:
     """Fields of the published plan that differ from the recipe as it is now."""
     now = without_paths(plans(row.recipe)[0].work.model_dump(mode="json", by_alias=True))
     then = next(iter(row.results.values())).work if row.results else now
-    names = [name for name in differences(then, now) if name != "seed"]
+    found = differences(fields_of(then), fields_of(now))
+    names = [name.replace("digests.", "code of ") for name in found if name != "seed"]
     more = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
     return names[:_LISTED] + more
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from labctl.plans.fields import fields_of
 from labctl.plans.plan import Plan
 from labctl.store.journal import Journal
 from labctl.store.run import Run
@@ -17,7 +18,7 @@ from labctl.store.status import Status
 from .names import legal
 from .store import shown
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised when runs are shown differently: other tags, other names."""
 VALUE_LENGTH = 6000
 """Longest value of a parameter, in characters; longer ones are cut. plan.json has them whole."""
@@ -117,9 +118,9 @@ class Projection:
         return values
 
     def params(self) -> dict[str, str]:
-        """The plan's work, flattened: `optimizer.config.momentum`."""
+        """The plan's work, flattened, by the fields of a recipe: `optimizer.momentum`."""
         work = self.plan.work.model_dump(mode="json", by_alias=True)
-        return {legal(name): text[:VALUE_LENGTH] for name, text in _flat("", work)}
+        return {legal(name): text[:VALUE_LENGTH] for name, text in _flat("", fields_of(work))}
 
     def group_tags(self) -> dict[str, str]:
         """What the replicates of a group have in common."""
@@ -196,15 +197,9 @@ def _ms(seconds: float) -> int:
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Dotted names with texts; parts in a list go by their own names, other lists stay whole."""
-    if isinstance(value, list) and value and all(_is_part(item) for item in value):
-        value = {item["name"]: item for item in value}
+    """Dotted names with texts; lists stay whole."""
     if isinstance(value, dict) and value:
         for key, item in value.items():
             yield from _flat(f"{name}.{key}" if name else str(key), item)
     else:
         yield name, value if isinstance(value, str) else json.dumps(value)
-
-
-def _is_part(item: Any) -> bool:
-    return isinstance(item, dict) and "name" in item and "config" in item

@@ -109,7 +109,7 @@ def test_two_recipes_are_compared_by_plan_and_by_means_paired_by_seed(base: Any)
         if theirs is not None:
             base.run("deep", seed, acc=theirs)
     found = held(base, "base", "deep")
-    assert changes(found.fields) == {"architecture.config.width": (4, 8)}
+    assert changes(found.fields) == {"model.width": (4, 8)}
     (accuracy,) = (one for one in found.results if one.metric == "test/acc")
     assert (accuracy.a, accuracy.b.n) == (Amount(mean=50, sd=25, n=3), 2)
     assert accuracy.difference is not None
@@ -244,7 +244,7 @@ def test_it_can_be_read_at(
     printed = capsys.readouterr().out
     assert all(len(line) <= width for line in printed.splitlines())
     for whole in (
-        "architecture.config.width",
+        "model.width",
         "schedules.lr.peak",
         "+25.00 points",
         "test/acc (%)",

@@ -309,7 +309,7 @@ class TestPublished:
         init = base.project.plugins / "toy" / "__init__.py"
         init.write_text(init.read_text(encoding="utf-8") + "\nVALUE = 3\n", encoding="utf-8")
         note = base.cell(base.report(), 0, "").notes[1]
-        assert "published before the recipe changed (digests.toy)" in note
+        assert "published before the recipe changed (code of toy)" in note
 
     def test_can_be_named_from_anywhere(self, base: Any, published: Path) -> None:
         elsewhere = base.project.root / "x.json"

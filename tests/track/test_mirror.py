@@ -84,7 +84,7 @@ def test_a_whole_run(
     assert tags["labctl.status"] == "DONE"
     assert tags["labctl.seed"] == "7"
     assert tags["mlflow.source.name"] == "/home/me/recipes/toy.yaml"
-    assert entity.data.params["optimizer.config.momentum"] == "0.9"
+    assert entity.data.params["optimizer.momentum"] == "0.9"
 
 
 def test_seeds_stand_under_one_parent_which_counts_them(
@@ -572,8 +572,8 @@ def test_long_values_and_many_points(
     end(run, journal, Status.FAILED, 1200)
     assert Mirror(project).deliver(run).sent == 2400
     entity = found(client, run)
-    assert entity.data.params["architecture.config.part_249"] == "249"
-    assert entity.data.params["architecture.config.text"] == "x" * 6000
+    assert entity.data.params["model.part_249"] == "249"
+    assert entity.data.params["model.text"] == "x" * 6000
     stored = points(client, entity)
     assert stored.pop("train/loss") == journalled(run)["train/loss"]
     ((name, curve),) = stored.items()

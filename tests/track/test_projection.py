@@ -28,13 +28,13 @@ def test_params_are_the_flattened_work(new_run: Callable[..., Run]) -> None:
     run = new_run(seed=3)
     JournalWriter(run.folder, 1, 0, {}).close()
     params = project_of(run).params()
-    assert params["architecture.name"] == "toy"
-    assert params["architecture.config.depth"] == "2"
-    assert params["architecture.config.wide"] == "true"
-    assert params["architecture.config.note"] == "null"
-    assert params["losses.cross_entropy.config.smoothing"] == "0.1"
+    assert params["model.architecture"] == "toy"
+    assert params["model.depth"] == "2"
+    assert params["model.wide"] == "true"
+    assert params["model.note"] == "null"
+    assert params["loss.cross_entropy.smoothing"] == "0.1"
     assert params["ladders.token_drop"] == '[{"step": 0, "value": 1}, {"step": 50, "value": 2}]'
-    assert params["learner.config"] == "{}"
+    assert params["learner.kind"] == "backprop"
     assert params["optimizer.clip_norm"] == "null"
     assert params["seed"] == "3"
 
