@@ -11,10 +11,13 @@ asked.
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from labctl.errors import EnvironmentProblem, LabctlError
@@ -26,7 +29,7 @@ from labctl.store.status import Status
 
 from . import mark as marks
 from .mark import Mark
-from .projection import MLFLOW_STATUS, Point, Projection
+from .projection import FINAL, MLFLOW_STATUS, Point, Projection
 from .store import Refused, answering, artifact_root, connect, is_served, shown, tracking_uri
 
 if TYPE_CHECKING:
@@ -287,7 +290,8 @@ class Mirror:
             self._tell_parent(client, projection)
 
     def _tell_parent(self, client: MlflowClient, projection: Projection) -> None:
-        """The parent counts the runs under it and stands where they stand together."""
+        """The parent counts the runs under it, stands where they stand together, and has the means
+        of those that are done."""
         experiment = self._experiment(client, projection.plan.recipe)
         parent = self._parent(client, experiment, projection)
         query = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`labctl.kind` = 'run'"
@@ -296,9 +300,29 @@ class Mirror:
         counts = Counter(entity.data.tags["labctl.status"] for entity in children)
         tags = {f"labctl.runs.{status}": str(counts[status]) for status in Status}
         end_ms = max((entity.info.end_time or 0 for entity in children), default=0)
+        done = [one for one in children if one.data.tags["labctl.status"] == Status.DONE]
+        _send_means(client, parent, [one.data.metrics for one in done])
         _set(
             client, parent, _together(counts), end_ms, {**tags, "labctl.runs": str(counts.total())}
         )
+
+
+def _send_means(client: MlflowClient, run_id: str, seeds: Sequence[Mapping[str, float]]) -> None:
+    """`mean/test/acc` and, of two or more, `sd/test/acc`, of what every seed has as its last."""
+    from mlflow.entities import Metric
+
+    names = set.intersection(*(set(one) for one in seeds)) if seeds else set()
+    values: dict[str, float] = {}
+    for name in sorted(name for name in names if name.startswith(FINAL)):
+        found = [one[name] for one in seeds]
+        if not all(map(math.isfinite, found)):
+            continue
+        values[f"mean/{name.removeprefix(FINAL)}"] = fmean(found)
+        if len(found) > 1:
+            values[f"sd/{name.removeprefix(FINAL)}"] = stdev(found)
+    now = round(time.time() * 1000)
+    metrics = [Metric(name, value, now, 0) for name, value in values.items()]
+    client.log_batch(run_id, metrics=metrics)
 
 
 def _set(

@@ -20,6 +20,8 @@ from .store import shown
 
 SCHEMA = 3
 """Raised when runs are shown differently: other tags, other names."""
+FINAL = "final/"
+"""Before the name of what a run that is done came to."""
 VALUE_LENGTH = 6000
 """Longest value of a parameter, in characters; longer ones are cut. plan.json has them whole."""
 TAG_LENGTH = 8000
@@ -111,7 +113,7 @@ class Projection:
         if self.status is Status.DONE:
             for name, step in last.items():
                 if name.startswith(("test/", "val/")):
-                    values[f"final/{name}", step] = values[name, step]
+                    values[f"{FINAL}{name}", step] = values[name, step]
         if self.status.is_final:
             step = self.journal.records[-1].step
             values["diverged", step] = float(self.status is Status.DIVERGED), self.end_ms or 0

@@ -94,6 +94,8 @@ def test_seeds_stand_under_one_parent_which_counts_them(
     journals = [JournalWriter(run.folder, 1, 0, {}) for run in runs]
     other = new_run(seed=0, preset=None)
     end(other, JournalWriter(other.folder, 1, 0, {}), Status.FAILED, 0, "broken")
+    for journal, acc in zip(journals, (0.75, 0.125, 0.25), strict=True):
+        journal.metrics(0, {"test/acc": acc})
     end(runs[0], journals[0], Status.DONE, 0)
     end(runs[1], journals[1], Status.DIVERGED, 0)
     with FileLock(runs[2].lock_path):
@@ -111,6 +113,7 @@ def test_seeds_stand_under_one_parent_which_counts_them(
         Status.DIVERGED: 1,
         Status.RUNNING: 1,
     }
+    assert parent.data.metrics == {"mean/test/acc": 0.75}
     foreign = {"mlflow.parentRunId": parent.info.run_id}  # somebody's own, under our parent
     client.create_run(parent.info.experiment_id, tags=foreign)
     end(runs[2], journals[2], Status.DONE, 0)
@@ -118,6 +121,8 @@ def test_seeds_stand_under_one_parent_which_counts_them(
     parent = client.get_run(parent.info.run_id)
     assert (parent.info.status, parent.data.tags["labctl.runs.DONE"]) == ("FAILED", "2")
     assert parent.data.tags["labctl.runs.RUNNING"] == "0"
+    means = {"mean/test/acc": 0.5, "sd/test/acc": pytest.approx(0.125**0.5)}
+    assert parent.data.metrics == means, "of the seeds that are done"
 
 
 def children(client: Any, run: Run) -> list[Any]:
