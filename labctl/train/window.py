@@ -47,7 +47,7 @@ class Window:
         self.replicas = max(self.replicas, self._stopwatch.runs)
 
     def means(self) -> dict[str, float]:
-        """Each metric's mean; waits for the device, once."""
+        """The mean of each metric of which anything was counted; waits for the device, once."""
         if not self._totals:
             return {}
         names = list(self._totals)
@@ -55,8 +55,9 @@ class Window:
             [torch.stack([t.double(), c.double()]) for t, c in self._totals.values()]
         )
         return {
-            name: total / count if count else 0.0
+            name: total / count
             for name, (total, count) in zip(names, pairs.tolist(), strict=True)
+            if count
         }
 
     def state_dict(self) -> dict[str, Any]:
