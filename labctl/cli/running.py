@@ -171,7 +171,7 @@ def measure(
     """Take measurements of finished runs without training them again.
 
     `labctl measure ctd_baseline attention_maps.images=64`. A measurement that was taken with the
-    same fields is not taken again.
+    same fields, by the same code, is not taken again.
     """
     from rich.console import Console
 

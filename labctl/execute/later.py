@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from labctl.errors import PluginError, Problem, RecipeError, RunError, UsageError, did_you_mean
-from labctl.plans.derive import code_of
+from labctl.plans.derive import measured_by
+from labctl.plans.fields import codes_of
 from labctl.plans.plan import MeasurementPart, Plan, differences
 from labctl.project import Project
 from labctl.recipe.check import Check
@@ -75,8 +76,9 @@ def replaced(jobs: Iterable[Job], runs: Iterable[Run]) -> Iterator[str]:
             for setting, (then, now) in differences(before.config, part.config).items():
                 asked = f"{part.name}.{setting}={now}"
                 yield f"{job.plan.name}  {asked} takes the place of what was measured with {then}"
-            if before.code != part.code:
-                yield f"{job.plan.name}  {part.name} is taken again: its code has changed"
+            if before.plugin and codes_of(before.model_dump()) != codes_of(part.model_dump()):
+                what = f"code of {part.plugin} that measures it has changed"
+                yield f"{job.plan.name}  {part.name} is taken again: {what}"
 
 
 def _asked(
@@ -96,10 +98,18 @@ def _asked(
         )
     if not _trains_alike(registry, plan):
         registry = Registry(run.source_path, is_quiet=True)
-    parts = {part.name: part for part in plan.measures}
     places = Places(project.data_roots)
-    parts |= {name: _part(registry, plan, name, fields, places) for name, fields in asked.items()}
-    return plan.model_copy(update={"measures": tuple(parts.values())})
+    wanted = {name: _part(registry, plan, name, fields, places) for name, fields in asked.items()}
+    # One copy of a plugin's code is kept: what else was measured by it is measured by the same.
+    renewed = {part.plugin for part in wanted.values()}
+    parts = {
+        part.name: measured_by(part, registry.load(part.plugin), plan.work.digests)
+        if part.plugin in renewed
+        else part
+        for part in run.taken
+        if run.measured(part.name)
+    }
+    return plan.model_copy(update={"measures": tuple((parts | wanted).values())})
 
 
 def _trains_alike(registry: Registry, plan: Plan) -> bool:
@@ -138,12 +148,9 @@ def _part(
     if fault := _fault(registry, plan, card, config, places):
         message = f"measurement {name!r} cannot be taken of {plan.name}: {fault.message}"
         raise UsageError(message, hint=fault.hint)
-    return MeasurementPart(
-        name=name,
-        plugin=loaded.plugin.name,
-        config=config.model_dump(mode="json", by_alias=True),
-        code=code_of(loaded, plan.work.digests),
-    )
+    dumped = config.model_dump(mode="json", by_alias=True)
+    part = MeasurementPart(name=name, plugin=loaded.plugin.name, config=dumped)
+    return measured_by(part, loaded, plan.work.digests)
 
 
 def _fault(

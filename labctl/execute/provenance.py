@@ -13,11 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import labctl
-from labctl.plans.derive import code_of
+from labctl.errors import PluginError
+from labctl.plans.derive import measured_by
 from labctl.plans.plan import Plan
-from labctl.registry.digest import MEASUREMENTS, TESTS, code_digest, measurements_digest
+from labctl.registry.digest import (
+    MEASUREMENTS,
+    TESTS,
+    code_digest,
+    measurements_digest,
+    stored_digest,
+)
 from labctl.registry.registry import BUILTIN, Registry
 from labctl.store.atomic import storage, write_text
+from labctl.store.lock import is_held
 from labctl.store.run import Run
 
 PACKAGES = (
@@ -117,6 +125,8 @@ class Provenance:
         self.registry = registry
         self.environment = environment()
         self._repositories: dict[Path, tuple[dict[str, Any], str]] = {}
+        self._copies: dict[tuple[str, str | None], Path | None] = {}
+        """Of plugins' code by name and digest, with the first run that has it."""
 
     def store(self, run: Run, plan: Plan, recipe: Path) -> None:
         """Create the run's folder: plan, facts, patch, and the plugins' code as it is now."""
@@ -129,34 +139,60 @@ class Provenance:
         if patch and not (run.folder / "code.patch").exists():
             write_text(run.folder / "code.patch", patch)
         for name in dict.fromkeys([*plan.work.digests, *(part.plugin for part in plan.measures)]):
-            snapshot(self.registry, run, name)
+            code = name, plan.work.digests.get(name)
+            self._copies[code] = snapshot(self.registry, run, name, self._copies.get(code))
         renew(self.registry, run, plan)
         run.create(
             plan, {"git": facts, "plugins": origins, "recipe": str(recipe), **self.environment}
         )
 
 
-def snapshot(registry: Registry, run: Run, name: str) -> None:
-    """Keep a plugin's code as it is now with the run, unless it has that already."""
+def snapshot(registry: Registry, run: Run, name: str, other: Path | None = None) -> Path | None:
+    """Keep a plugin's code as it was planned with by the run, unless it has that already; None of
+    labctl's own.
+
+    Args:
+        other: a copy to take, of another run of the same command.
+
+    Raises:
+        PluginError: the code has changed since.
+    """
+    if name == BUILTIN:
+        return None
     target = run.source_path / name
-    if name != BUILTIN and not target.exists():
-        _copy(registry.load(name).plugin.folder, target, run)
+    if not target.exists():
+        loaded = registry.load(name)
+        is_copied = other is not None and other.exists()
+        _copy(other if other and is_copied else loaded.plugin.folder, target, run)
+        if not is_copied and code_digest(loaded.plugin.folder) != loaded.digest:
+            shutil.rmtree(target)
+            raise PluginError(
+                f"code of plugin {name!r} was edited while this command was about to run it",
+                where=str(loaded.plugin.folder),
+                hint="run it again",
+            )
+    return target
 
 
 def renew(registry: Registry, run: Run, plan: Plan) -> None:
     """Have the run's copy of code that is in no key, that of measurements, as it is now, where the
-    plan asks for that."""
+    plan asks for that and nobody is at it."""
     digests = plan.work.digests
     for part in plan.measures:
-        if not part.code or code_of(registry.load(part.plugin), digests) != part.code:
+        if part.plugin == BUILTIN or is_held(run.lock_path):
             continue
-        stored, is_trained = run.source_path / part.plugin, part.plugin in digests
-        of_training = "" if is_trained else code_digest(stored)
-        if of_training + measurements_digest(stored) == part.code:
-            continue
-        inner = MEASUREMENTS if is_trained else ""
-        shutil.rmtree(stored / inner, ignore_errors=True)
-        _copy(registry.load(part.plugin).plugin.folder / inner, stored / inner, run)
+        loaded, stored = registry.load(part.plugin), run.source_path / part.plugin
+        if measured_by(part, loaded, digests) != part:
+            continue  # by the stored code
+        if part.plugin_code and stored_digest(stored) != part.plugin_code:
+            _replace(loaded.plugin.folder, stored, run)
+        elif part.code and measurements_digest(stored) != part.code:
+            _replace(loaded.plugin.folder / MEASUREMENTS, stored / MEASUREMENTS, run)
+
+
+def _replace(folder: Path, target: Path, run: Run) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    _copy(folder, target, run)
 
 
 def _copy(folder: Path, target: Path, run: Run) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from labctl.errors import LabctlError
 from labctl.plans.derive import plans
 from labctl.plans.fields import fields_of
-from labctl.plans.plan import Plan, differences, settings_of
+from labctl.plans.plan import MeasurementPart, Plan, differences, settings_of
 from labctl.project import Project
 from labctl.recipe.recipe import load
 from labctl.registry.digest import edited
@@ -57,14 +57,26 @@ def plan_now(project: Project, registry: Registry, plan: Plan) -> Plan:
 def _same(run: Run, now: Plan) -> Iterator[str]:
     status = run.status
     if status is Status.DONE and run.needs(now):
-        missing = ", ".join(part.name for part in run.unmeasured(now))
-        yield f"is trained, and will be opened again to measure {missing}"
+        yield "is trained, and will be opened again to measure what it lacks"
+        for part in run.unmeasured(now):
+            yield f"{part.name} {_lacks(run, part)}"
+        yield "nothing that its training depends on has changed"
     else:
         yield _ANSWERS[status]
-    yield "nothing that its result depends on has changed"
+        yield "nothing that its result depends on has changed"
     message = str((run.end or {}).get("message", ""))
     if message:
         yield f"it ended with: {message.splitlines()[0]}"
+
+
+def _lacks(run: Run, part: MeasurementPart) -> str:
+    """Why a measurement is to be taken, again or for the first time."""
+    before = run.asked(part.name)
+    if before is None or not run.measured(part.name):
+        return "was not taken"
+    found = differences(before.config, part.config, absent="nothing")
+    settings = ", ".join(f"{name}={old}, not {new}" for name, (old, new) in found.items())
+    return f"was taken with {settings}" if settings else "was taken by other code than today's"
 
 
 def _changed(project: Project, registry: Registry, run: Run, now: Plan) -> Iterator[str]:

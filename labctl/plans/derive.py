@@ -9,6 +9,7 @@ from labctl.recipe.document import ScheduleBlock
 from labctl.recipe.looks import is_evaluated, log_every
 from labctl.recipe.recipe import Recipe, Selected
 from labctl.recipe.times import Time
+from labctl.registry.digest import stored_digest
 from labctl.registry.registry import BUILTIN, Loaded
 
 from .key import NUMERICS, digest_of
@@ -61,17 +62,19 @@ def _plan(recipe: Recipe, work: Work) -> Plan:
 def measurements(recipe: Recipe, digests: Mapping[str, str]) -> tuple[MeasurementPart, ...]:
     """What is measured of runs whose key holds `digests` of plugins."""
     return tuple(
-        MeasurementPart(**_part(name, part).model_dump(), code=code_of(part.plugin, digests))
+        measured_by(MeasurementPart(**_part(name, part).model_dump()), part.plugin, digests)
         for name, part in recipe.measures.items()
     )
 
 
-def code_of(loaded: Loaded, digests: Mapping[str, str]) -> str:
-    """As `MeasurementPart.code`, of a plugin's measurements."""
-    if loaded.plugin.name == BUILTIN:
-        return ""
-    is_trained = loaded.plugin.name in digests
-    return loaded.measurements if is_trained else loaded.digest + loaded.measurements
+def measured_by(
+    part: MeasurementPart, loaded: Loaded, digests: Mapping[str, str]
+) -> MeasurementPart:
+    """The part with the code that its plugin has now."""
+    is_beside = loaded.plugin.name not in (BUILTIN, *digests)
+    digest = loaded.digest if loaded.plugin.folder.is_dir() else stored_digest(loaded.plugin.folder)
+    codes = {"code": loaded.measurements, "plugin_code": digest if is_beside else ""}
+    return part.model_copy(update=codes)
 
 
 def key_of(work: Work) -> str:

@@ -23,10 +23,13 @@ def fields_of(work: Mapping[str, Any]) -> dict[str, Any]:
 
 def measure_fields(measures: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """What is measured, likewise: `measure.attention_maps.images`."""
-    return {
-        part["name"]: {**part["config"], **({"its code": part["code"]} if part.get("code") else {})}
-        for part in measures
-    }
+    return {part["name"]: {**part["config"], **codes_of(part)} for part in measures}
+
+
+def codes_of(part: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of a measurement's code that no key holds, as far as there are such."""
+    named = {"its code": "code", "its plugin's code": "plugin_code"}
+    return {word: part[name] for word, name in named.items() if part.get(name)}
 
 
 _PARTS = ("architecture", "data", "learner", "losses", "optimizer")

@@ -29,8 +29,9 @@ class MeasurementPart(Part):
     """A measurement."""
 
     code: str = ""
-    """Digest of its code, where no key holds that: of its plugin's `measurements/`, or of a plugin
-    that takes no part in the training."""
+    """Digest of its plugin's `measurements/`, which no key holds; empty if there is none."""
+    plugin_code: str = ""
+    """Of the other code of a plugin that takes no part in the training; else the key holds it."""
 
 
 class DataPart(Part):

@@ -6,7 +6,6 @@ import ast
 import hashlib
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +34,22 @@ def code_digest(folder: Path) -> str:
     return _digest(folder, of_measurements=False)
 
 
+def stored_digest(folder: Path) -> str:
+    """As `code_digest`, of a single file by the name that it is stored with a run under."""
+    return _digest(folder, of_measurements=False, only="__init__.py")
+
+
 def measurements_digest(folder: Path) -> str:
     """12 hex digits over the code in `measurements/`; empty if there is none."""
     return _digest(folder, of_measurements=True) if (folder / MEASUREMENTS).is_dir() else ""
 
 
-def _digest(folder: Path, *, of_measurements: bool) -> str:
+def _digest(folder: Path, *, of_measurements: bool, only: str = "") -> str:
+    """Args:
+    only: what the one file of a plugin that is a file is called.
+    """
     total = hashlib.sha256()
-    for name, path in _files(folder):
+    for name, path in [(only, folder)] if only and folder.is_file() else _files(folder):
         if _is_measurement(name) is of_measurements:
             total.update(f"{name}\n{_text_of(path.read_bytes(), str(path))}\n".encode())
     for name, path in _below(folder, ASSETS):
@@ -55,31 +62,50 @@ def _is_measurement(name: str) -> bool:
     return name.startswith(f"{MEASUREMENTS}/")
 
 
-def imported_measurement(folder: Path) -> str | None:
+def imported_measurement(folder: Path, module: str) -> str | None:
     """A file of a plugin's code, neither its first nor a measurement's, that imports measurements,
-    if there is such: what it takes from there would decide a training, and be in no key."""
+    or what the first has of them, if there is such: what it takes from there would decide a
+    training, and be in no key. What is imported by a name made up at run time is not seen.
+
+    Args:
+        module: what the plugin is imported as.
+    """
     if not (folder / MEASUREMENTS).is_dir():
         return None
-    for name, path in _files(folder):
-        if name == "__init__.py" or _is_measurement(name):
-            continue
-        code = path.read_bytes()
-        nodes = ast.walk(ast.parse(code)) if MEASUREMENTS.encode() in code else ()
-        if any(_names_measurements(node, name, folder.name) for node in nodes):
-            return name
+    package = module.split(".")
+    files = {name: path.read_bytes() for name, path in _files(folder) if not _is_measurement(name)}
+    first = ast.parse(files.pop("__init__.py", b""))
+    passed_on = {"*"} | {
+        alias.asname or alias.name
+        for node in first.body
+        if isinstance(node, ast.ImportFrom)
+        for alias, path in zip(node.names, _paths(node, package), strict=True)
+        if _within(path, package)[:1] == [MEASUREMENTS]
+    }
+    for name, code in files.items():
+        own = [*package, *name.split("/")[:-1]]
+        for node in ast.walk(ast.parse(code)):
+            for path in _paths(node, own):
+                inside = _within(path, package)
+                if inside[:1] == [MEASUREMENTS] or (len(inside) == 1 and inside[0] in passed_on):
+                    return name
     return None
 
 
-def _names_measurements(node: ast.AST, file: str, plugin: str) -> bool:
-    """Whether a statement in `file` imports `measurements/` of the plugin."""
-    paths: list[list[str]] = []
+def _paths(node: ast.AST, package: list[str]) -> list[list[str]]:
+    """What a statement in a module of `package` imports, each as the parts of its whole name."""
     if isinstance(node, ast.Import):
-        paths = [alias.name.split(".") for alias in node.names]
-    elif isinstance(node, ast.ImportFrom) and node.level in (0, file.count("/") + 1):
-        start = [plugin] if node.level else []
-        module = node.module.split(".") if node.module else []
-        paths = [[*start, *module, alias.name] for alias in node.names]
-    return any((plugin, MEASUREMENTS) in pairwise(path) for path in paths)
+        return [alias.name.split(".") for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    start = package[: len(package) + 1 - node.level] if node.level else []
+    module = node.module.split(".") if node.module else []
+    return [[*start, *module, alias.name] for alias in node.names]
+
+
+def _within(path: list[str], package: list[str]) -> list[str]:
+    """The parts of a name below a package; none if it is not of that."""
+    return path[len(package) :] if path[: len(package)] == package else []
 
 
 def imported_test(folder: Path) -> tuple[str, str] | None:

@@ -214,7 +214,7 @@ def _require_what_is_in_the_key(plugin: Plugin) -> None:
             where=str(plugin.folder / found[0]),
             hint=f"rename it: {found[1].removeprefix('test_')}.py",
         )
-    if file := imported_measurement(plugin.folder):
+    if file := imported_measurement(plugin.folder, plugin.module):
         raise PluginError(
             f"plugin {plugin.name!r} imports {MEASUREMENTS} where it trains: to change them would "
             "change no key",

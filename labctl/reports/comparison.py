@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from labctl.plans.fields import codes_of
 from labctl.plans.plan import leaves
 
 from .hardware import peak_flops
@@ -49,21 +50,20 @@ def unlike(*rows: Row) -> str:
 
 
 def measured_unlike(metric: str, *rows: Row) -> str:
-    """In what the settings differ of the measurement that recorded `metric` of the rows' seeds;
-    empty if in nothing."""
+    """In what settings and code differ of the measurement that recorded `metric` of the rows'
+    seeds; empty if in nothing."""
     name, found = metric.partition("/")[0], dict[str, dict[str, list[str]]]()
     for row in rows:
         for result in row.results.values():
             for part in result.plan.get("measures", ()):
                 if part["name"] != name:
                     continue
-                code = {"its code": part["code"]} if part.get("code") else {}
-                for setting, value in {**leaves(part["config"]), **code}.items():
+                for setting, value in {**leaves(part["config"]), **codes_of(part)}.items():
                     of_row = found.setdefault(setting, {}).setdefault(row.recipe.label, [])
                     if (shown := str(value)) not in of_row:
                         of_row.append(shown)
     parts = "; ".join(_parted(found))
-    return f"{name} was measured with different settings: {parts}" if parts else ""
+    return f"{name} was measured differently: {parts}" if parts else ""
 
 
 def _parted(found: Mapping[str, Mapping[str, Sequence[str]]]) -> Iterator[str]:

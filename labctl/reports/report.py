@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import Problem, RecipeError, UsageError
+from labctl.plans.fields import codes_of
 from labctl.project import Project
 from labctl.registry.registry import Registry
 from labctl.store.status import Status
@@ -250,8 +251,8 @@ def _facets_of(result: Result) -> Iterator[tuple[str, str]]:
     for part in result.plan.get("measures", ()):
         settings = ", ".join(f"{name}={value}" for name, value in sorted(part["config"].items()))
         yield f"settings of {part['name']}", settings or "none"
-        if code := part.get("code"):
-            yield f"code of {part['name']}", code
+        for whose, code in codes_of(part).items():
+            yield f"code of {part['name']}, {whose}", code
     data = result.work.get("data", {})
     yield f"versions of {result.data}", str(data.get("version", "unknown"))
     yield f"validation parts of {result.data}", str(data.get("val", "unknown"))

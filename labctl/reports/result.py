@@ -219,7 +219,9 @@ def result_of(run: Run) -> Result:
         status=run.status,
         message=str(end.get("message", "")),
         ended=datetime.fromtimestamp(ended, UTC).date().isoformat(),
-        plan=json.loads(plan.model_dump_json(by_alias=True)),
+        plan=json.loads(
+            plan.model_copy(update={"measures": run.taken}).model_dump_json(by_alias=True)
+        ),
         provenance=Provenance.of(run.provenance),
         conditions=_conditions(begins, {record.attempt for record in windows}, replicas),
         parameters=next(

@@ -10,7 +10,7 @@ from typing import Any
 
 from labctl.errors import RunError
 from labctl.plans.derive import measurements, plans
-from labctl.plans.fields import fields_of
+from labctl.plans.fields import codes_of, fields_of
 from labctl.plans.plan import Plan, differences, leaves, settings_of
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe, load
@@ -163,17 +163,18 @@ class Row:
             for part in result.plan.get("measures", ()):
                 if (today := asked.get(part["name"])) is None:
                     continue
-                now, then = leaves(today.config), leaves(part["config"])
-                for name in sorted(now.keys() & then.keys()):
-                    if then[name] != now[name]:
-                        text = f"{part['name']}.{name}={then[name]}, not {now[name]}"
+                now, before = leaves(today.config), leaves(part["config"])
+                for name in sorted(now.keys() & before.keys()):
+                    if before[name] != now[name]:
+                        text = f"{part['name']}.{name}={before[name]}, not {now[name]}"
                         settings.setdefault(text, []).append(seed)
-                if today.code != part.get("code", today.code):
+                if (then := codes_of(part)) and then != codes_of(today.model_dump()):
                     codes.setdefault(part["name"], []).append(seed)
         for text, seeds in settings.items():
             yield f"measured with {text} as in the recipe: {listed_seeds(seeds)}"
         for name, seeds in () if self.edition else codes.items():
-            yield f"{name} is of other code than today's: {listed_seeds(seeds)}; {self.command}"
+            again = "" if self.bundles.keys() & {*seeds} else f"; again: {self.command}"
+            yield f"{name} was measured by other code than today's: {listed_seeds(seeds)}{again}"
 
     def _published_notes(self) -> Iterator[str]:
         for name in sorted(set(self.bundles.values())):

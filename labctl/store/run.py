@@ -178,14 +178,24 @@ class Run:
         if not (self.folder / "measurements" / part.name / "values.json").exists():
             return False
         asked = self.asked(part.name)
-        return asked is None or asked == part  # there is none of before it was kept
+        if asked is None:  # of before it was kept
+            return True
+        return asked == part if asked.plugin else asked.config == part.config
 
     def asked(self, measurement: str) -> MeasurementPart | None:
-        """What a measurement was last begun as; None if that is not known."""
+        """What a measurement was last begun as, without a plugin if by whose code was not kept;
+        None if nothing is known."""
+        asked = self._json(f"measurements/{measurement}/asked.json")
         try:
-            return MeasurementPart(**self._json(f"measurements/{measurement}/asked.json"))
-        except ValidationError:
-            return None
+            return MeasurementPart(**asked)
+        except ValidationError:  # its config alone, before code counted
+            return MeasurementPart(name=measurement, plugin="", config=asked) if asked else None
+
+    @property
+    def taken(self) -> tuple[MeasurementPart, ...]:
+        """What the plan measures, as it was begun; as it is planned where that is not known."""
+        known = [(part, self.asked(part.name)) for part in self.plan.measures]
+        return tuple(asked if asked and asked.plugin else part for part, asked in known)
 
     def measured(self, measurement: str) -> dict[str, float]:
         """What a measurement found; empty if it was not taken."""

@@ -12,8 +12,10 @@ from torch import nn
 from labctl.data.batches import Batches
 from labctl.errors import PluginError
 from labctl.measure.measurement import MeasureContext
+from labctl.plans.derive import measured_by
 from labctl.plans.plan import Plan
 from labctl.registry.card import MeasurementCard
+from labctl.registry.digest import measurements_digest
 from labctl.store.atomic import storage, write_json
 from labctl.store.journal import JournalWriter
 from labctl.store.run import Run
@@ -22,6 +24,9 @@ from .assembly import Assembly, chosen
 from .knobs import KnobBoard
 from .numerics import Arithmetic
 from .streams import seed_global
+
+EDITED = "edited while it was taken"
+"""Said of a measurement's code in the place of a digest."""
 
 
 def take_measurements(
@@ -35,15 +40,18 @@ def take_measurements(
 ) -> None:
     """Take those not yet taken as they are asked for; each leaves its numbers in the journal, its
     files in `measurements/<name>/`. What it had left when asked something else, or by other code,
-    gives way."""
+    gives way, also if it fails now."""
     model.eval()
     for part in run.unmeasured(plan):
         folder = run.folder / "measurements" / part.name
+        loaded = assembly.registry.load(part.plugin)
+        asked = measured_by(part, loaded, plan.work.digests)
         with storage(folder):
-            if run.asked(part.name) != part:
+            if run.asked(part.name) != asked:
                 shutil.rmtree(folder, ignore_errors=True)
+                journal.metrics(plan.work.steps, {}, measurement=part.name)
             folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "asked.json", part.model_dump(mode="json"))
+        write_json(folder / "asked.json", asked.model_dump(mode="json"))
         seed_global(plan.work.seed, f"measure/{part.name}")
         measurement = chosen(assembly.registry, MeasurementCard, part)
         context = MeasureContext(
@@ -60,6 +68,9 @@ def take_measurements(
             autocast=Arithmetic(plan.work.numerics, board.device).autocast,
         )
         values = _numbers(part.name, measurement.card.run(measurement.config, context))
+        if measurements_digest(loaded.plugin.folder) != asked.code:  # what of it was run?
+            edited = asked.model_copy(update={"code": EDITED})
+            write_json(folder / "asked.json", edited.model_dump(mode="json"))
         named = {f"{part.name}/{name}": value for name, value in values.items()}
         journal.metrics(plan.work.steps, named, measurement=part.name)
         # JSON has no number for a correlation of what does not vary.

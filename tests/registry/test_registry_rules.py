@@ -192,11 +192,15 @@ def test_the_digest_of_measurements_is_one_of_its_own(tmp_path: Path) -> None:
         ("model.py", "import labctl_plugins.p.measurements.flow"),
         ("model.py", "from labctl_plugins.p import measurements"),
         ("parts/model.py", "from ..measurements.flow import y"),
+        ("model.py", "from ..p.measurements import flow"),
+        ("model.py", "from . import y"),
+        ("model.py", "from labctl_plugins.p import *"),
     ],
 )
 def test_what_trains_may_not_import_measurements(tmp_path: Path, file: str, line: str) -> None:
-    path = plugin(tmp_path, "p", CARD.format(name="p"))
-    for name, text in (("measurements/flow.py", "y = 1\n"), (file, f"def f():\n    {line}\n")):
+    cards = "from .measurements.flow import y\n" + CARD.format(name="p")
+    path, wrapped = plugin(tmp_path, "p", cards), f"if True:\n    {line}\n"
+    for name, text in (("measurements/flow.py", "y = 1\n"), (file, wrapped)):
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_text(text)
     with pytest.raises(PluginError, match="imports measurements where it trains") as caught:
@@ -210,7 +214,7 @@ def test_cards_measurements_and_namesakes_may_import_measurements(tmp_path: Path
     texts = {
         "measurements/flow.py": "from .other import z as y\n",
         "measurements/other.py": "z = 1\n",
-        "model.py": "def f():\n    import physics.measurements\n",
+        "model.py": "def f():\n    import physics.p.measurements\n",
         "rooms.py": "from .parts import measurements\n",
     }
     for name, text in texts.items():

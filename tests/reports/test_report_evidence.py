@@ -70,11 +70,11 @@ def test_what_was_measured_with_other_settings_is_not_compared(lab: Any, claimed
             _measured(lab, name, seed, images)
     (found,) = claimed("{difference: robustness/generated/acc, to: base, at_least: 0}")
     assert found.word is Word.UNRESOLVED
-    assert "not comparable: robustness was measured with different settings: " in found.detail
+    assert "not comparable: robustness was measured differently: " in found.detail
     assert "images (ctd 20, base 360)" in found.detail
     _measured(lab, "ctd", 0, 360)
     (found,) = claimed("{value: robustness/generated/acc, at_least: 0}")
-    assert "settings: images (360 and 20)" in found.detail
+    assert "measured differently: images (360 and 20)" in found.detail
     for seed in range(3):
         _measured(lab, "ctd", seed, 360)
     (found,) = claimed("{difference: robustness/generated/acc, to: base, at_least: -1}")

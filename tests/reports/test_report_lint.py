@@ -94,7 +94,7 @@ def test_settings_of_measurements_are_compared(two: Any) -> None:
         run.create(run.plan.model_copy(update={"measures": (part,)}), {})
     two.run("ctd", 0)
     assert "mixed settings of maps: images=8 (base); images=16 (base)" in mixtures(two)
-    assert "mixed code of maps: aa (base); bb (base)" in mixtures(two)
+    assert "mixed code of maps, its code: aa (base); bb (base)" in mixtures(two)
 
 
 def test_a_measurement_with_other_settings_than_the_recipe_has_is_noted(two: Any) -> None:
@@ -116,7 +116,8 @@ def test_a_measurement_by_other_code_than_todays_is_noted(two: Any) -> None:
     run.create(run.plan.model_copy(update={"measures": (other,)}), {})
     two.run("base", 1)
     notes = [note for note in two.report().rows[0].cells[0].notes if "robustness" in note]
-    assert notes == ["robustness is of other code than today's: seed 0; labctl run base"]
+    again = "again: labctl run base"
+    assert notes == [f"robustness was measured by other code than today's: seed 0; {again}"]
 
 
 def test_seeds_of_a_row_that_executed_other_flops_are_noted(two: Any) -> None:

@@ -45,7 +45,7 @@ class InferenceCostConfig(Config):
     batches: tuple[Batch, ...] = Field(default=(1, 128, 1024), min_length=1)
     """Images at once, each timed."""
     seconds: float = Field(default=1.0, gt=0)
-    """For which each model is timed at each number, at least."""
+    """For which each model is timed at each number, at least, and as long for latency."""
     precision: Literal["bf16"] | None = None
     """To which weights and images of both models are rounded; null: that of the weights."""
     compiled: bool = False
