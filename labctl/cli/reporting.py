@@ -34,7 +34,15 @@ def register(app: typer.Typer) -> None:
 def report(
     table: TableName = "main",
     preset: Preset = None,
-    format: Annotated[str, typer.Option("--format", "-f", help=", ".join(FORMATS))] = "terminal",
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            help=", ".join(FORMATS),
+            show_default="terminal; of a file by its ending",
+        ),
+    ] = None,
     bundles: Annotated[
         list[Path] | None, typer.Option("--bundle", help="Also read these published bundles.")
     ] = None,
@@ -70,12 +78,12 @@ def report(
     from labctl.store.atomic import write_text
 
     project, registry = open_project()
-    if html is not None and (out is not None or as_json or format != "terminal"):
+    if html is not None and (out is not None or as_json or format is not None):
         raise UsageError(
             "--html writes a page, and --out, --format and --json are about text",
             hint="one after the other",
         )
-    chosen = "json" if as_json else format
+    chosen = "json" if as_json else format or _format_of(out)
     if chosen not in FORMATS:
         raise UsageError(f"no format {chosen!r}", hint=did_you_mean(chosen, FORMATS))
     wanted = None if figures is None and html is None else True
@@ -107,6 +115,12 @@ def report(
         texts = {f"{name}.md": render(grid, "markdown"), f"{name}.json": render(grid, "json")}
         kept = keep_table(project, groups, texts)
         typer.echo(f"kept in MLflow with {kept} groups of runs", err=True)
+
+
+def _format_of(out: Path | None) -> str:
+    """What a file is to hold, by its ending."""
+    endings = {".md": "markdown", ".csv": "csv", ".json": "json", ".tex": "latex"}
+    return "terminal" if out is None else endings.get(out.suffix.lower(), "terminal")
 
 
 def check(

@@ -104,6 +104,7 @@ def sweep(
     plain = [text for text in names or [] if "=" not in text]
     fixed = [text for text in names or [] if "=" in text]
     asked = asked_for(project, registry, plain, fixed, values or (), recipe, preset)
+    of_file = asked.sweep.fields
     if boundary or search:
         _refuse_options(boundary, search, retry=retry, values=values, zip_=zip_, together=together)
         asked = asked.with_seeds(seeds)
@@ -125,7 +126,7 @@ def sweep(
         elif search:
             _search(project, registry, asked, statuses(retry), how, as_json)
         else:
-            _grid(project, registry, asked, statuses(retry), how, dry_run, as_json)
+            _grid(project, registry, asked, statuses(retry), how, dry_run, as_json, of_file)
 
 
 def _refuse_options(
@@ -157,6 +158,7 @@ def _grid(
     how: How,
     dry_run: bool,
     as_json: bool,
+    of_file: tuple[str, ...],
 ) -> None:
     from labctl.verbs.sweeping import cells_of, trained
 
@@ -166,22 +168,28 @@ def _grid(
     outcomes = trained(project, registry, asked, how, retry)
     if not as_json:
         _print_halts(how.console, outcomes)
-        how.console.print(_then(asked.sweep), highlight=False)
+        how.console.print(_then(asked.sweep, of_file), highlight=False)
     conclude(how.console, outcomes, as_json=as_json)
 
 
-def _then(found: Sweep) -> str:
-    """What shows the sweep's table, or what it takes to have one."""
+def _then(found: Sweep, of_file: tuple[str, ...]) -> str:
+    """What shows the sweep's table, or what it takes to have one.
+
+    Args:
+        of_file: fields that the sweep's file varies.
+    """
     preset = f" --preset {found.preset}" if found.preset else ""
-    if not found.fixed and (found.tree is not None or len(found.fields) == 1):
+    has_table = len(found.fields) == 1 if found.tree is None else found.fields == of_file
+    if has_table and not found.fixed:
         return f"labctl report --table {found.name}{preset}"
     recipe = found.config.recipe
     if found.fixed:
         recipe = f"one that extends {recipe} and sets {', '.join(found.fixed)}"
     axes = ", ".join(f"{axis.field}: [..]" for axis in found.axes)
+    combine = ", combine: zip" if found.config.combine == "zip" and len(found.axes) > 1 else ""
     return (
         f"for a table of these, write recipes/sweeps/NAME.yaml with recipe: {recipe}, "
-        f"axes: {{{axes}}}; the runs are there already"
+        f"axes: {{{axes}}}{combine}; the runs are there already"
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labctl.errors import RunError
+from labctl.errors import UsageError
 from labctl.measure.speed import COMPILED, read_speed
 from labctl.plans.plan import Plan, Work, form_of
 from labctl.project import Project
@@ -43,7 +43,7 @@ def measured(project: Project, plan: Plan) -> Iterator[Measured]:
     for path in sorted(project.benches.glob("*.json")):
         try:
             speed = read_speed(path)
-        except RunError:  # another JSON file
+        except UsageError:  # another JSON file
             continue
         if speed.key != plan.key:
             continue

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from labctl.errors import RunError
+from labctl.errors import UsageError
 from labctl.registry.config import Config
 from labctl.store.atomic import write_text
 
@@ -174,21 +174,21 @@ def read_speed(path: Path) -> Speed:
     """Read back what `write_speed` wrote.
 
     Raises:
-        RunError: it cannot be read, is something else, or of a format unknown here.
+        UsageError: it cannot be read, is something else, or of a format unknown here.
     """
     where = str(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RunError(f"cannot be read: {error.strerror}", where=where) from None
+        raise UsageError(f"cannot be read: {error.strerror}", where=where) from None
     except ValueError as error:
-        raise RunError(f"not JSON: {error}", where=where) from None
+        raise UsageError(f"not JSON: {error}", where=where) from None
     if not isinstance(content, dict) or MARKER not in content:
-        raise RunError(
+        raise UsageError(
             "not what labctl bench writes", where=where, hint="labctl bench RECIPE --out FILE"
         )
     if (found := content.pop(MARKER)) != FORMAT:
-        raise RunError(
+        raise UsageError(
             f"a bench of format {found}; this labctl reads format {FORMAT}",
             where=where,
             hint="measure again: labctl bench RECIPE --out FILE",
@@ -198,4 +198,4 @@ def read_speed(path: Path) -> Speed:
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"]))
-        raise RunError(f"damaged: {place}: {fault['msg']}", where=where) from None
+        raise UsageError(f"damaged: {place}: {fault['msg']}", where=where) from None

@@ -81,6 +81,12 @@ class DifferenceClaim(BoundedClaim):
     to: str
     """The other recipe."""
 
+    @model_validator(mode="after")
+    def _check_points(self) -> Self:
+        for bound in (self.at_least, self.at_most):
+            _check_points(self.difference, bound or 0.0)
+        return self
+
     @property
     def metrics(self) -> Mapping[Steps, str]:
         return {("difference",): self.difference}
@@ -152,6 +158,11 @@ class EquivalenceClaim(MarginClaim):
     to: str
     """The other recipe."""
 
+    @model_validator(mode="after")
+    def _check_points(self) -> Self:
+        _check_points(self.difference, self.within)
+        return self
+
     @property
     def metrics(self) -> Mapping[Steps, str]:
         return {("difference",): self.difference}
@@ -172,6 +183,7 @@ class NearClaim(MarginClaim):
     @model_validator(mode="after")
     def _check_unit(self) -> Self:
         _check_percent(self.value, self.near)
+        _check_points(self.value, self.within)
         return self
 
     @property
@@ -231,6 +243,16 @@ def _check_percent(metric: str, value: float) -> None:
     _check_most(metric, value)
 
 
+def _check_points(metric: str, value: float) -> None:
+    """Two accuracies are a hundred points apart at most.
+
+    Raises:
+        ValueError: a bound that nothing can reach, or miss.
+    """
+    if is_accuracy(metric) and abs(value) > 100:
+        raise ValueError(f"accuracies differ by 100 points at most: {value:g}")
+
+
 def _check_most(metric: str, value: float) -> None:
     if is_accuracy(metric) and value > 100:
         raise ValueError(f"claims have accuracies in percent; none is {value:g} %")
@@ -247,6 +269,8 @@ class MonotoneClaim(Sourced):
     def _check_metrics(self) -> Self:
         if twice := sorted({name for name in self.monotone if self.monotone.count(name) > 1}):
             raise ValueError(f"{twice[0]} cannot lie above itself; name each metric once")
+        if len({is_accuracy(name) for name in self.monotone}) > 1:
+            raise ValueError("accuracies do not rise to what is none; name metrics of one unit")
         return self
 
     @property

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from labctl.errors import RunError, UsageError
+from labctl.errors import UsageError
 from labctl.project import Project
 from labctl.registry.config import Config
 from labctl.store.atomic import write_text
@@ -77,7 +77,7 @@ def write_bundle(runs: Iterable[Run], path: Path) -> None:
     write_text(path, f'{{"{MARKER}":{FORMAT},"runs":[\n' + ",\n".join(lines) + "\n]}\n")
 
 
-class NoBundle(RunError):
+class NoBundle(UsageError):
     """JSON that does not claim to be a bundle."""
 
 
@@ -91,47 +91,47 @@ def read_bundle(path: Path, shown: str = "") -> Bundle:
 
     Raises:
         NoBundle: it is something else.
-        RunError: it cannot be read, is damaged, or of a format unknown here.
+        UsageError: it cannot be read, is damaged, or of a format unknown here.
     """
     shown = shown or str(path)
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise RunError(f"cannot be read: {error.strerror}", where=shown) from None
+        raise UsageError(f"cannot be read: {error.strerror}", where=shown) from None
     try:
         return Bundle(shown, _File.model_validate_json(data).runs)
     except ValidationError as error:
         raise _fault(error, shown) from None
 
 
-def _fault(error: ValidationError, shown: str) -> RunError:
+def _fault(error: ValidationError, shown: str) -> UsageError:
     """What is wrong with a file that could not be read as a bundle."""
     first, *_ = errors = error.errors()
     loc = first["loc"]
     if first["type"] == "json_invalid":
-        return RunError(f"not JSON: {first['msg']}", where=shown)
+        return UsageError(f"not JSON: {first['msg']}", where=shown)
     if not loc or (loc == (MARKER,) and first["type"] == "missing"):
         return NoBundle("not a bundle", where=shown, hint="labctl bundle RUN... -o FILE makes one")
     if loc == (MARKER,):
-        return RunError(
+        return UsageError(
             f"a bundle of format {first['input']}; this labctl reads format {FORMAT}",
             where=shown,
             hint="read it with the labctl that wrote it, or bundle the runs again",
         )
     if loc == ("runs",):
-        return RunError("damaged: no list of runs", where=shown)
+        return UsageError("damaged: no list of runs", where=shown)
     of_run = [e for e in errors if e["loc"][:2] == loc[:2]]
     faults = [f"{'.'.join(map(str, e['loc'][2:]))}: {e['msg']}" for e in of_run]
     more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
     where = f"{shown}: run {int(loc[1]) + 1}"
-    return RunError(f"damaged: {'; '.join(faults[:3])}{more}", where=where)
+    return UsageError(f"damaged: {'; '.join(faults[:3])}{more}", where=where)
 
 
 def published(project: Project, named: Sequence[Path] = ()) -> tuple[Bundle, ...]:
     """The bundles `named`, and those in `docs/results/` of the project; other JSON is left alone.
 
     Raises:
-        RunError: a bundle that cannot be read.
+        UsageError: a bundle that cannot be read.
     """
     found = {path.resolve(): read_bundle(path, project.shown(path)) for path in named}
     for path in sorted(project.results.glob("*.json")):

@@ -10,7 +10,15 @@ from labctl.errors import did_you_mean
 from labctl.recipe.derived import DERIVED
 from labctl.recipe.seeds import listed_seeds
 
-from .comparison import REPEATABILITY, flops_bound, incomparable, is_beyond, unlike, values
+from .comparison import (
+    REPEATABILITY,
+    flops_bound,
+    incomparable,
+    is_beyond,
+    other_data,
+    unlike,
+    values,
+)
 from .evidence import subject
 from .grid import Cell, Heading
 from .obstacles import lacks
@@ -57,7 +65,9 @@ class Columns:
     def heading(self, column: ColumnConfig) -> Heading:
         """The head of a column, with its unit."""
         if isinstance(column, MetricColumn):
-            return Heading(column.label or axis_label(column.metric))
+            pick = column.pick
+            picked = f", at {pick.extreme} {pick.metric}" if pick else ""
+            return Heading(column.label or f"{axis_label(column.metric)}{picked}")
         if isinstance(column, TimeColumn):
             return Heading(column.label or ("Wall time" if column.wall else "Training time"))
         return Heading(column.label, is_figure=not isinstance(column, VerdictColumn))
@@ -158,12 +168,10 @@ class Columns:
         if _identity(other) == _identity(row):
             return Cell("baseline")
         pairs = paired(values(row, "time"), values(other, "time"))
-        if not pairs:
+        reason = other_data(row, other)
+        if not pairs and not (reason and row.results and other.results):
             return _nothing(row, (_lacking(other),) if row.results else ())
-        reason = incomparable(row, other)
-        if row.data != other.data:
-            reason = f"trained on {row.data}, {other.recipe.label} on {other.data}"
-        if reason:
+        if reason := reason or incomparable(row, other) or "":
             return Cell(NOT_COMPARABLE, notes=(f"{row.name}: {reason}",))
         ratios = {
             seed: theirs / ours if ours else math.nan for seed, (ours, theirs) in pairs.items()

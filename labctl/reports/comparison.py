@@ -37,6 +37,21 @@ def incomparable(row: Row, other: Row) -> str | None:
     return None if len(ours) == 1 and ours == theirs else f"trained under {unlike(row, other)}"
 
 
+def other_data(row: Row, other: Row) -> str:
+    """In what data the rows' seeds were trained on differ; empty if in none."""
+    if row.data != other.data:
+        return f"trained on {row.data}, {other.recipe.label} on {other.data}"
+    ours, theirs = _versions(row), _versions(other)
+    if not ours or not theirs or ours == theirs:
+        return ""
+    which = f"{row.data} {' and '.join(ours)}"
+    return f"trained on {which}, {other.recipe.label} on {' and '.join(theirs)}"
+
+
+def _versions(row: Row) -> list[str]:
+    return sorted({str(r.work["data"]["version"]) for r in row.results.values() if r.work})
+
+
 def unlike(*rows: Row) -> str:
     """In what the conditions differ that the rows' seeds were trained under."""
     unknown = [row.recipe.label for row in rows if not row.conditions]

@@ -10,7 +10,7 @@ from labctl.recipe.claim import AnyClaim, OrderingClaim
 from labctl.recipe.derived import DERIVED
 from labctl.recipe.seeds import listed_seeds
 
-from .comparison import values
+from .comparison import other_data, values
 from .quantity import PLANNED, absent
 from .rows import UNSTABLE, Row
 
@@ -24,9 +24,7 @@ def on_other_data(claim: AnyClaim, row: Row, other: Others) -> str:
         return ""
     first, *others = _compared(claim, row, other)
     strangers = (
-        f"{one.recipe.label} is trained on {one.data}, {first.recipe.label} on {first.data}"
-        for one in others
-        if one.data != first.data
+        f"{one.recipe.label} is {why}" for one in others if (why := other_data(one, first))
     )
     return next(strangers, "")
 

@@ -59,9 +59,9 @@ def side(project: Project, registry: Registry, text: str) -> Side:
     `recipe@preset`, or runs as in `labctl show`, all of one group.
 
     Raises:
-        UsageError: there is none, or they are of several groups.
+        UsageError: there is none, they are of several groups, or the bundle cannot be read.
         RecipeError: the recipe is faulty.
-        RunError: the bundle or a run cannot be read.
+        RunError: a run cannot be read.
     """
     if _BUNDLE in text:
         return _published_side(project, text)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from decimal import Decimal
 
-from .config import SweepConfig
+from .config import OneValue, SweepConfig
 from .values import Value, parse_values
 
 
@@ -20,7 +21,7 @@ class Axis:
 
 
 def values_of(
-    values: str | float | list[str | float | bool], config: SweepConfig, is_integer: bool
+    values: str | float | list[OneValue], config: SweepConfig, is_integer: bool
 ) -> tuple[Value, ...]:
     """Values as a sweep's file or the command line has them.
 
@@ -35,7 +36,5 @@ def values_of(
     return parse_values(values, step, is_integer=is_integer, may_repeat=may_repeat)
 
 
-def _plain(value: str | float | bool) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return value if isinstance(value, str) else repr(value)
+def _plain(value: OneValue) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -37,13 +37,17 @@ class ThresholdClaim(Sourced):
     stable_from: float
 
 
+OneValue = str | float | bool | None | list[Any]
+"""Of a field: also nothing, or a list."""
+
+
 class SweepConfig(Config):
     """The fields of the file."""
 
     title: str = ""
     recipe: str
     """What is swept: a recipe by name."""
-    axes: dict[str, str | float | list[str | float | bool]] = {}
+    axes: dict[str, str | float | list[OneValue]] = {}
     """Values by field or knob: `{beta: 0.20:0.25:0.01}`, or a list of values."""
     combine: Literal["grid", "zip"] = "grid"
     """Of several axes: every combination, or the first values together, the second, ..."""

@@ -8,7 +8,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from labctl.errors import UsageError
 from labctl.plans.key import digest_of
-from labctl.recipe.metrics import is_validated
+from labctl.recipe.looks import is_evaluated
+from labctl.recipe.metrics import is_validated, never_found
 from labctl.recipe.recipe import Recipe
 from labctl.registry.config import Config
 
@@ -76,8 +77,8 @@ class SearchConfig(Config):
         """The search with whole names of fields: `schedules.beta` for `beta`.
 
         Raises:
-            UsageError: a field that the recipe does not have or that is there twice, or a
-                validation part that it does not carve.
+            UsageError: a field that the recipe does not have or that is there twice, a validation
+                part that it does not carve, or a metric that no evaluation finds.
         """
         metrics = {*(one.metric for one in self.objectives), self.curve[0]}
         has_val = is_validated(recipe.document, recipe.spec)
@@ -87,6 +88,9 @@ class SearchConfig(Config):
                 f"{recipe.label} carves no validation part, so no run records {wanting[0]}",
                 hint="set data.val in the recipe, for example data.val=5000",
             )
+        for metric in sorted(filter(is_evaluated, metrics)):
+            if fault := never_found(recipe.document, metric):
+                raise UsageError(f"search: {fault.message}", hint=fault.hint)
         names: dict[str, str] = {}
         for name in self.space:
             path = field_of(recipe, name)

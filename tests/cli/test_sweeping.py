@@ -65,6 +65,10 @@ def test_a_sweep_trains_the_difference_and_makes_its_table(swept: Any) -> None:
     # A seed that is added later is trained at every point, and nothing else is.
     code, output = swept.labctl("sweep", "peak", "--seeds", "3", "--no-track")
     assert code == 0 and "9 runs: 6 DONE before, 3 DONE" in output, output
+    for ending, begins in (("csv", "row,test/acc (%)"), ("md", "**"), ("json", "{"), ("tex", "%")):
+        path = swept.root / f"table.{ending}"
+        code, output = swept.labctl("report", "--table", "peak", "-o", str(path))
+        assert code == 0 and path.read_text().startswith(begins), path.read_text()
     code, output = swept.labctl("report", "--table", "peak")
     assert output.count("(n=3)") == 3, output
 
@@ -86,6 +90,14 @@ def test_points_that_no_table_shows_are_shown_once_a_file_names_them(swept: Any)
     swept.write("sweeps/both", f"recipe: quick\naxes: {axes}\nseeds: [0]\n")
     code, output = swept.labctl("report", "--table", "both")
     assert code == 0 and "peak 0.001, batch_size 32" in output and "(n=1)" in output, output
+
+
+def test_points_beside_a_files_axes_have_no_table_yet(swept: Any) -> None:
+    swept.write("sweeps/peaks", "recipe: quick\naxes: {peak: [1e-3]}\nseeds: [0]\n")
+    values = ("--values", "batch_size=32,64", "--values", "peak=1e-3,2e-3", "--zip")
+    code, output = swept.labctl("sweep", "peaks", *values, "--no-track")
+    assert code == 0 and "labctl report" not in output, output
+    assert "batch_size: [..]}, combine: zip;" in " ".join(output.split()), output
 
 
 def test_what_breaks_is_an_answer_and_what_fails_is_not(swept: Any) -> None:

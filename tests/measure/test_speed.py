@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from labctl.errors import RunError
+from labctl.errors import UsageError
 from labctl.measure.speed import (
     Case,
     Launches,
@@ -125,18 +125,18 @@ def test_another_file_is_refused_with_its_name(
     speed_of: Callable[..., Speed], tmp_path: Path
 ) -> None:
     path = tmp_path / "x.json"
-    with pytest.raises(RunError, match=r"x\.json: cannot be read"):
+    with pytest.raises(UsageError, match=r"x\.json: cannot be read"):
         read_speed(path)
     for text, fault in (("{", "not JSON"), ('{"runs": []}', "not what labctl bench writes")):
         path.write_text(text)
-        with pytest.raises(RunError, match=fault):
+        with pytest.raises(UsageError, match=fault):
             read_speed(path)
     write_speed(speed_of(case(0.5, 10)), path)
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "labctl_bench": 99}))
-    with pytest.raises(RunError, match="format 99"):
+    with pytest.raises(UsageError, match="format 99"):
         read_speed(path)
     del content["cases"][0]["shares"]["data"]
     path.write_text(json.dumps(content))
-    with pytest.raises(RunError, match=r"damaged: cases\.0\.shares\.data"):
+    with pytest.raises(UsageError, match=r"damaged: cases\.0\.shares\.data"):
         read_speed(path)

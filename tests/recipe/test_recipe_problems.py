@@ -596,6 +596,18 @@ claims: {a: {monotone: [test/acc, test/loss]}}
 9:10: claims.a.direction is missing
 
 seeds: [0, 1]
+claims: {a: {monotone: [test/acc, test/loss], direction: rising}}
+9:10: claims.a: accuracies do not rise to what is none; name metrics of one unit
+
+seeds: [0, 1]
+claims: {a: {difference: test/acc, to: other, at_least: 150}}
+9:10: claims.a: accuracies differ by 100 points at most: 150
+
+seeds: [0, 1]
+claims: {a: {value: test/acc, near: 97, within: 300}}
+9:10: claims.a: accuracies differ by 100 points at most: 300
+
+seeds: [0, 1]
 claims: {a: {bands: {}}}
 9:14: claims.a.bands should have at least 1 entry
 Lowest and highest

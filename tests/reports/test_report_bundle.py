@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labctl.errors import RecipeError, RunError, UsageError
+from labctl.errors import RecipeError, UsageError
 from labctl.reports.bundle import bundle, read_bundle, without_paths, write_bundle
 from labctl.reports.result import result_of
 
@@ -155,15 +155,15 @@ def test_a_bad_bundle_is_refused_by_name(
     content = json.loads(path.read_text(encoding="utf-8"))
     spoil(content)
     path.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(RunError, match=message):
+    with pytest.raises(UsageError, match=message):
         read_bundle(path, "x.json")
 
 
 def test_a_file_that_is_not_there_or_not_json_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"none.json: cannot be read: No such file"):
+    with pytest.raises(UsageError, match=r"none.json: cannot be read: No such file"):
         read_bundle(tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{", encoding="utf-8")
-    with pytest.raises(RunError, match=r"bad.json: not JSON"):
+    with pytest.raises(UsageError, match=r"bad.json: not JSON"):
         read_bundle(tmp_path / "bad.json")
 
 
@@ -176,7 +176,7 @@ def test_other_json_among_the_results_is_left_alone(base: Any) -> None:
     (results / "list.json").write_text("[1, 2]", encoding="utf-8")
     assert base.cell(base.report(), 0, "Train-test gap (points)").text == "missing (0 of 3)"
     (results / "old.json").write_text('{"labctl_bundle": 0, "runs": []}', encoding="utf-8")
-    with pytest.raises(RunError, match=r"docs/results/old.json: a bundle of format 0"):
+    with pytest.raises(UsageError, match=r"docs/results/old.json: a bundle of format 0"):
         base.report()
 
 

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from labctl.plans.plan import Part
+from labctl.reports.comparison import other_data
 from labctl.reports.evidence import of_row
 from labctl.reports.result import result_of
 from labctl.reports.rows import Rows
@@ -304,6 +305,23 @@ def test_accuracies_on_other_data_are_not_compared(lab: Any, claimed: Any) -> No
     ]  # fmt: skip
     assert "other is trained on mnist, ctd on digits" in found[0].detail
     assert "other is trained on mnist, base on digits" in found[1].detail
+
+
+def test_other_content_of_own_data_is_other_data(lab: Any, claimed: Any) -> None:
+    """Both are called npz."""
+    train(lab, ctd=BASE, base=BASE)
+    rows = Rows(lab.project, lab.registry, None, ())
+    ctd, base = (next(iter(rows.of(name))) for name in ("ctd", "base"))
+    assert other_data(ctd, base) == ""
+    stranger = replace(base, results={s: _of_version(r, "e2ee") for s, r in base.results.items()})
+    assert other_data(ctd, stranger) == "trained on digits uci1998, base on e2ee"
+    (found,) = claimed("{difference: test/acc, to: base, at_least: -1}")
+    assert found.word is not Word.ELSEWHERE
+
+
+def _of_version(result: Any, version: str) -> Any:
+    work = {**result.work, "data": {**result.work["data"], "version": version}}
+    return result.model_copy(update={"plan": {**result.plan, "work": work}})
 
 
 def test_more_than_the_hardware_can_do_is_suspect(lab: Any, claimed: Any) -> None:

@@ -123,6 +123,22 @@ def test_a_field_of_whole_numbers_is_searched_over_whole_numbers(toys: Any) -> N
             made({"width": odd}).fitted(recipe)
 
 
+def test_a_metric_that_no_evaluation_finds_is_refused_before_anything_is_trained(toys: Any) -> None:
+    asked = SearchConfig.model_validate_json(
+        json.dumps(
+            {
+                "trials": 3,
+                "objectives": [{"metric": "val/accuracy", "goal": "maximize"}],
+                "space": {"rate": {"low": 0, "high": 1}},
+            }
+        )
+    )
+    with pytest.raises(
+        UsageError, match=r"an evaluation finds acc, loss\n.*did you mean 'val/acc'"
+    ):
+        asked.fitted(toys.load("toy", "data.val=20"))
+
+
 def test_val_needs_a_validation_part(toys: Any) -> None:
     asked = made({"rate": {"low": 0, "high": 1}})
     with pytest.raises(UsageError, match=r"no run records val/acc\n.*data\.val=5000"):

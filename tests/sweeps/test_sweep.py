@@ -108,6 +108,18 @@ def test_values_that_go_together_may_repeat_but_not_points(toys: Any) -> None:
         with_values(sweep, toys.load(), given, True).points()
 
 
+def test_a_file_may_hold_nothing_and_lists_as_the_command_line_may(toys: Any) -> None:
+    text = "recipe: toy\naxes: {optimizer.clip_norm: [null, 1.0, 2]}\n"
+    (toys.root / "recipes" / "sweeps").mkdir(exist_ok=True)
+    (toys.root / "recipes" / "sweeps" / "x.yaml").write_text(text, encoding="utf-8")
+    points = load_sweep(toys.project, toys.registry, "x").points()
+    assert [point["optimizer.clip_norm"] for point in points] == ["null", "1", "2"]
+    lists = text.replace("clip_norm: [null, 1.0, 2]", "betas: [[0.9, 0.99], [0.8, 0.9]]")
+    (toys.root / "recipes" / "sweeps" / "x.yaml").write_text(lists, encoding="utf-8")
+    points = load_sweep(toys.project, toys.registry, "x").points()
+    assert [point["optimizer.betas"] for point in points] == ["[0.9, 0.99]", "[0.8, 0.9]"]
+
+
 def test_a_file_may_repeat_values_that_go_together(toys: Any) -> None:
     text = "recipe: toy\naxes: {heat: [1, 1], width: [8, 16]}\ncombine: zip\n"
     assert "1 is there twice" in file_problems(toys, text.replace("zip", "grid"))[0]
