@@ -19,14 +19,9 @@ from typing import TypeVar
 from labctl.errors import PluginError, did_you_mean
 
 from .card import KINDS, Card, MeasurementCard
-from .digest import (
-    MEASUREMENTS,
-    code_digest,
-    imported_measurement,
-    imported_test,
-    measurements_digest,
-)
+from .digest import MEASUREMENTS, code_digest, measurements_digest
 from .guard import described, place_of
+from .imports import imported_measurement, imported_test
 
 GROUP = "labctl.plugins"
 PREFIX = "labctl_plugins"
