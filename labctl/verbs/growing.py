@@ -10,7 +10,6 @@ from labctl.plans.plan import Plan, settings_of
 from labctl.project import Project
 from labctl.recipe.recipe import Recipe
 from labctl.registry.registry import Registry
-from labctl.reports.growing import growth
 from labctl.store.run import run_of
 
 from .carrying import How
@@ -27,6 +26,8 @@ def grown(
     project: Project, registry: Registry, recipes: Iterable[Recipe], how: How
 ) -> Iterator[Job]:
     """Further seeds of recipes whose mean is not known well enough; why is said of each."""
+    from labctl.reports.growing import growth  # `labctl plan`, which joins, reads no results
+
     for recipe in recipes:
         if not recipe.document.growing:
             continue
