@@ -13,7 +13,7 @@ from labctl.execute.job import Outcome, outcome_of
 from labctl.reports.growing import Growth
 from labctl.store.atomic import write_json
 from labctl.store.run import run_of
-from labctl.verbs import growing, sweeping
+from labctl.verbs import sweeping
 
 GROWING = "extends: tiny.yaml\nseeds: {min: 2, max: 4, until: ci_halfwidth <= 1}\n"
 
@@ -39,7 +39,7 @@ def test_seeds_join_at_each_point_until_its_mean_is_known(
 
     monkeypatch.setattr(sweeping, "carry_out", carry_out)
     monkeypatch.setattr(sweeping, "carry_out_anew", carry_out)
-    monkeypatch.setattr(growing, "growth", growth)
+    monkeypatch.setattr("labctl.reports.growing.growth", growth)
     given: dict[str, Any] = {"values": "1,4", "recipe": "mg", "project": lab.root}
     assert len(labctl.sweep("model.depth", **given)) == 8
     assert asked == [[(1, 0), (4, 0), (1, 1), (4, 1)], [(1, 2), (1, 3), (4, 2)], [(4, 3)]]
