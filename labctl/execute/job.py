@@ -38,8 +38,6 @@ def outcome_of(run: Run, plan: Plan, *, was_skipped: bool = False) -> Outcome:
     status = run.status
     message = str((run.end or {}).get("message", ""))
     if status is Status.DONE and run.needs(plan):
-        status, message = (
-            Status.FAILED,
-            message or "trained, but not measured as it is to be now: run it again",
-        )
+        status = Status.FAILED
+        message = message or "trained, but not measured as it is to be now: run it again"
     return Outcome(run, status, was_skipped, message)

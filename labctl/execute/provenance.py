@@ -162,9 +162,9 @@ def snapshot(registry: Registry, run: Run, name: str, other: Path | None = None)
     target = run.source_path / name
     if not target.exists():
         loaded = registry.load(name)
-        is_copied = other is not None and other.exists()
-        _copy(other if other and is_copied else loaded.plugin.folder, target, run)
-        if not is_copied and code_digest(loaded.plugin.folder) != loaded.digest:
+        code = other if other and other.exists() else loaded.plugin.folder
+        _copy(code, target, run)
+        if code is not other and code_digest(loaded.plugin.folder) != loaded.digest:
             shutil.rmtree(target)
             raise PluginError(
                 f"code of plugin {name!r} was edited while this command was about to run it",

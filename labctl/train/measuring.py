@@ -48,8 +48,9 @@ def take_measurements(
         asked = measured_by(part, loaded, plan.work.digests)
         with storage(folder):
             if run.asked(part.name) != asked:
+                if run.measured(part.name):
+                    journal.metrics(plan.work.steps, {}, measurement=part.name)
                 shutil.rmtree(folder, ignore_errors=True)
-                journal.metrics(plan.work.steps, {}, measurement=part.name)
             folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "asked.json", asked.model_dump(mode="json"))
         seed_global(plan.work.seed, f"measure/{part.name}")
