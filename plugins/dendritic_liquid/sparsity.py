@@ -10,9 +10,6 @@ from torch import Tensor
 from .config import Mask, SparseConfig
 
 EPSILON = 1e-6
-GAIN = 10.0
-"""A key weighs at most this many times its mask beside the strongest, so that the gradient of a
-mask is bounded, and a strong key fades as its mask goes to 0."""
 
 
 def soft(scores: Tensor, threshold: float, temperature: Tensor) -> Tensor:
@@ -59,9 +56,9 @@ def mask_of(
 def masked_attention(queries: Tensor, keys: Tensor, values: Tensor, weights: Tensor) -> Tensor:
     """Softmax attention to keys that count as `weights` (B, N) says, a token's own key fully.
 
-    A_ij = e_ij m_j / (sum_k e_ik m_k + 1e-6) with e_ij = exp(min(l_ij - max, log GAIN)), where max
-    is over keys that count: what hardly does cannot push the others below the 1e-6. Unlike a
-    logarithm of m in the logits, its gradient stays finite where m is 0.
+    A_ij = e_ij m_j / (sum_k e_ik m_k + 1e-6) with e_ij = exp(min(l_ij - max, 0)), where max is over
+    keys that count at all: what is masked cannot push the others below the 1e-6. Unlike a logarithm
+    of m in the logits, its gradient stays finite where m is 0.
 
     Args:
         queries: as keys and values (B, H, N, d).
@@ -89,7 +86,7 @@ def cls_share(queries: Tensor, keys: Tensor, weights: Tensor | None = None) -> T
         weights: (B, 1 + n) of keys, 1 for CLS; None for all alike.
     """
     logits = _of_cls(queries, keys) / math.sqrt(keys.shape[-1])
-    counts = torch.ones_like(logits[:, 0]) if weights is None else weights.to(logits.dtype)
+    counts = torch.ones_like(logits[:, 0]) if weights is None else weights
     counts = counts[:, None, :]
     exponentials = _exponentials(logits, counts)
     even = counts.sum(-1, keepdim=True) / (exponentials * counts).sum(-1, keepdim=True)
@@ -106,10 +103,12 @@ def _of_cls(queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def _exponentials(logits: Tensor, counts: Tensor) -> Tensor:
-    """e_ij = exp(min(l_ij - max, log GAIN)), of the shape of `logits`, with the slope as if it were
-    not bounded; max over l_ik + log((m_k - 1 / GAIN) / (1 - 1 / GAIN)) of keys that count more than
-    1 / GAIN. So e_ij m_j is 1 or more for one key, and what is bounded are keys that hardly count
-    and are stronger than all that do."""
-    strength = (counts - 1 / GAIN).clamp(min=0).div(1 - 1 / GAIN).log()
-    below = logits - (logits + strength).detach().amax(-1, keepdim=True)
-    return (below - (below - math.log(GAIN)).clamp(min=0).detach()).exp()
+    """e_ij = exp(l_ij - max), of the shape of `logits`, max over keys that count; 1 at most for
+    those that do not.
+
+    The strongest key that counts stands at the bound, to a rounding: a product fused with the
+    difference may lie above it. Were it bounded, it would lose its gradient there.
+    """
+    top = logits.detach().masked_fill(counts == 0, -torch.inf).amax(-1, keepdim=True)
+    below = logits - top
+    return torch.where(counts == 0, below.clamp(max=0), below).exp()

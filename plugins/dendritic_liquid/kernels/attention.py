@@ -22,8 +22,6 @@ LEAST = 16
 """As many a product of tiles needs."""
 EPSILON: tl.constexpr = tl.constexpr(1e-6)
 """As in `masked_attention`."""
-GAIN: tl.constexpr = tl.constexpr(10.0)
-"""Likewise."""
 
 
 @triton.jit
@@ -40,18 +38,15 @@ def _put(pointer, rows, columns, stride, count, values):
 
 
 @triton.jit
-def _counts(marks, queries, keys):
-    """What keys count for queries; a token's own counts fully."""
-    return tl.where(queries[:, None] == keys[None, :], 1.0, marks[None, :])
-
-
-@triton.jit
 def _exponentials(logits, top, marks, queries, keys, MASKED: tl.constexpr):
-    """Of some queries and keys: e = 2^(l - max), bounded, and e times what the key counts."""
+    """Of some queries and keys: e = 2^(l - max), and e times what the key counts; a token's own
+    counts fully."""
     if MASKED:
-        # A key that hardly counts may be stronger than all that do.
-        exponentials = tl.minimum(tl.exp2(logits - top[:, None]), GAIN)
-        return exponentials, exponentials * _counts(marks, queries, keys)
+        counts = tl.where(queries[:, None] == keys[None, :], 1.0, marks[None, :])
+        # A key that does not count may be stronger than all that do.
+        below = logits - top[:, None]
+        exponentials = tl.exp2(tl.where(counts == 0, tl.minimum(below, 0.0), below))
+        return exponentials, exponentials * counts
     else:
         exponentials = tl.exp2(logits - top[:, None])
         return exponentials, exponentials
@@ -59,13 +54,11 @@ def _exponentials(logits, top, marks, queries, keys, MASKED: tl.constexpr):
 
 @triton.jit
 def _logits(q, k, marks, queries, keys, count, SCALE: tl.constexpr, MASKED: tl.constexpr):
-    """Of base 2, and the highest of each query, with what keys count."""
+    """Of base 2, and the highest of each query, among keys that count."""
     logits = tl.where(keys[None, :] < count, tl.dot(q, tl.trans(k)) * SCALE, float("-inf"))
     if MASKED:
-        more = _counts(marks, queries, keys) - 1 / GAIN
-        strength = tl.log2(tl.maximum(more, 1e-37) / (1 - 1 / GAIN))
-        # Finite also for rows beyond count.
-        return logits, tl.max(tl.where(more > 0, tl.maximum(logits + strength, -1e30), -1e30), 1)
+        there = (marks[None, :] > 0) | (queries[:, None] == keys[None, :])
+        return logits, tl.max(tl.where(there, logits, -1e30), 1)  # finite, for rows beyond count
     else:
         return logits, tl.max(logits, 1)
 
