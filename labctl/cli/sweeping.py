@@ -79,7 +79,10 @@ def sweep(
         bool, typer.Option("--search", help="Search the best values, as the sweep's file says.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be trained, and train nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what would be trained, or a search has found, and train nothing."
+        ),
     ] = False,
     preset: Preset = None,
     jobs: Jobs = None,
@@ -110,10 +113,6 @@ def sweep(
         asked = asked.with_seeds(seeds)
     else:
         asked = asked.at(values or (), is_zip=zip_, seeds=seeds)
-    if search and dry_run:
-        raise UsageError(
-            "what a search trains follows from what it finds", hint="leave out --dry-run"
-        )
     if (boundary or search) and not dry_run:
         require_data(project, registry, [asked.recipe])
     console = Console(stderr=as_json, emoji=False, markup=False)
@@ -124,7 +123,7 @@ def sweep(
 
             _boundary(probe_of(project, registry, asked, values or ()), how, dry_run, as_json)
         elif search:
-            _search(project, registry, asked, statuses(retry), how, as_json)
+            _search(project, registry, asked, statuses(retry), how, dry_run, as_json)
         else:
             _grid(project, registry, asked, statuses(retry), how, dry_run, as_json, of_file)
 
@@ -214,11 +213,15 @@ def _search(
     asked: Asked,
     retry: frozenset[Status],
     how: How,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """The best values."""
-    from labctl.verbs.seeking import sought
+    from labctl.verbs.seeking import sought, sought_before
 
+    if dry_run:  # what it would train follows from what it finds
+        _print_found(sought_before(project, registry, asked), how.console, as_json)
+        return
     found = sought(project, registry, asked, how, retry)
     _print_found(found, how.console, as_json)
     found.require()
@@ -228,8 +231,7 @@ def _print_found(found: Bounds | Sought, console: Console, as_json: bool) -> Non
     if as_json:
         print_json(found.plain())
         return
-    for sentence in found.sentences():
-        console.print(sentence, highlight=False)
+    console.print(found, highlight=False)
 
 
 def _print_halts(console: Console, outcomes: Outcomes) -> None:

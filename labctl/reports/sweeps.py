@@ -91,7 +91,7 @@ def swept(rows: Rows, name: str) -> Swept:
     """
     sweep = sweep_named(rows.project, rows.registry, name, rows.preset)
     if not sweep.fields:
-        hint = f"labctl sweep {name} --search says what was found"
+        hint = f"labctl sweep {name} --search --dry-run lists what a search has tried"
         raise UsageError(f"sweep {name} has no axes, so no points to show", hint=hint)
     return rows_of(rows, sweep)
 

@@ -1,10 +1,11 @@
-"""What a search has found: its best points as plain data, and in words."""
+"""What a search has found: its trials as plain data, and in words."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from labctl.project import Project
@@ -28,14 +29,16 @@ _WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Best:
-    """A trial that no other beats in every objective."""
+class SearchTrial:
+    """A point, and what came of it."""
 
     number: int
+    state: str
+    """complete, given up, failed, unfinished, or to be tried again."""
     point: Mapping[str, str]
     """Values by field, as overrides write them."""
     values: Mapping[str, float]
-    """Objectives by metric, means over the seeds."""
+    """Objectives by metric, means over the seeds; none but of a complete trial."""
     runs: tuple[str, ...]
     """Names, seed by seed."""
     folders: tuple[str, ...]
@@ -49,13 +52,16 @@ class Findings:
 
     wanted: int
     """Trials there shall be in all."""
-    states: Mapping[str, int]
+    states: Mapping[str, int] = field(default_factory=dict)
     """Numbers of trials: complete, given up, failed, unfinished, to be tried again."""
-    best: tuple[Best, ...]
+    best: tuple[SearchTrial, ...] = ()
     """One, or the Pareto front of several objectives; trials that are equally good are all here."""
-    failures: Mapping[int, str]
+    trials: tuple[SearchTrial, ...] = ()
+    """All that count, the best first; of several objectives, and without values, as they were
+    asked."""
+    failures: Mapping[int, str] = field(default_factory=dict)
     """Why trials failed, by number: diverged, halted, failed, or refused by the recipe."""
-    warning: str
+    warning: str = ""
     """What the best values cannot be used for."""
     is_outdated: bool = False
     """The recipe was edited while the search went on, which ended it."""
@@ -81,7 +87,7 @@ def findings_of(study: Study, config: SearchConfig, *, is_outdated: bool = False
     """What the trials of a study say."""
     trials = list(counted(study))
     numbers = Counter(trial.state.name for trial in trials)
-    best: dict[tuple[str, ...], Best] = {}
+    best: dict[tuple[str, ...], SearchTrial] = {}
     for trial in study.best:
         found = _found(trial, config)
         best.setdefault(found.keys, found)
@@ -89,6 +95,7 @@ def findings_of(study: Study, config: SearchConfig, *, is_outdated: bool = False
         wanted=config.trials,
         states={word: numbers[name] for name, word in _WORDS.items() if numbers[name]},
         best=tuple(best.values()),
+        trials=tuple(_ordered([_found(trial, config) for trial in trials], config)),
         failures={trial.number: _why(trial) for trial in trials if trial.state.name == "FAIL"},
         warning=_warning(config),
         is_outdated=is_outdated,
@@ -110,20 +117,32 @@ def read_findings(project: Project, name: str, config: SearchConfig, at: At) -> 
     return None if study is None else findings_of(study, config)
 
 
-def _found(trial: FrozenTrial, config: SearchConfig) -> Best:
+def _found(trial: FrozenTrial, config: SearchConfig) -> SearchTrial:
     metrics = [one.metric for one in config.objectives]
     known = trial.user_attrs
-    return Best(
+    # A search that gives up a trial leaves Optuna its last value, which no other can be held to.
+    values = trial.values if trial.state.name == "COMPLETE" else [math.nan] * len(metrics)
+    return SearchTrial(
         number=trial.number,
+        state=_WORDS[trial.state.name],
         point=point_of(config.space, trial.params),
-        values=dict(zip(metrics, trial.values, strict=True)),
-        runs=tuple(known["runs"]),
-        folders=tuple(known["folders"]),
-        keys=tuple(known["keys"]),
+        values={m: v for m, v in zip(metrics, values, strict=True) if math.isfinite(v)},
+        runs=tuple(known.get("runs", ())),
+        folders=tuple(known.get("folders", ())),
+        keys=tuple(known.get("keys", ())),
     )
 
 
-def _best(best: Best) -> str:
+def _ordered(trials: list[SearchTrial], config: SearchConfig) -> list[SearchTrial]:
+    """The best first, where one objective says which that is; then those without values."""
+    first, *others = config.objectives
+    if others:
+        return trials
+    sign = -1 if first.goal == "maximize" else 1
+    return sorted(trials, key=lambda one: sign * one.values.get(first.metric, sign * math.inf))
+
+
+def _best(best: SearchTrial) -> str:
     values = ", ".join(f"{metric} {value:.6g}" for metric, value in best.values.items())
     point = " ".join(f"{field}={value}" for field, value in best.point.items())
     count = len(best.runs)

@@ -23,17 +23,20 @@ from labctl.sweeps.arguments import refuse_replaced
 from labctl.sweeps.bisection import Trial
 from labctl.sweeps.boundary import Boundary
 from labctl.sweeps.boundary import boundary as boundary_of
-from labctl.sweeps.findings import Best, Findings
+from labctl.sweeps.findings import Findings, SearchTrial, read_findings
 from labctl.sweeps.jobs import Cell
 from labctl.sweeps.probe import Probe, with_range
 from labctl.sweeps.search import Search
+from labctl.sweeps.search_config import SearchConfig
 
 from .carrying import How, carry_out, require_data
-from .looks import in_html
+from .looks import in_html, table_of
 from .opening import Where
 from .outcomes import Outcomes
 from .sweeping import Asked, say_note, spoken, statuses, texts, written
 
+SHOWN = 20
+"""Trials of a search that a terminal is shown; JSON has all."""
 SEARCH = "search: {trials: 30, objectives: [{metric: val/acc, goal: maximize}], space: {...}}"
 
 
@@ -128,7 +131,10 @@ class _Told(ABC):
         return "\n".join(self.sentences())
 
     def __rich__(self) -> RenderableType:
-        return Group(*(Text(sentence) for sentence in self.sentences()))
+        return Group(*(Text(sentence) for sentence in self.sentences()), *self._tables())
+
+    def _tables(self) -> list[RenderableType]:
+        return []
 
     def _repr_html_(self) -> str:
         return in_html(self)
@@ -158,12 +164,20 @@ class Sought(_Told):
     outcomes: Outcomes
 
     @property
-    def best(self) -> tuple[Best, ...]:
+    def best(self) -> tuple[SearchTrial, ...]:
         """Trials that no other beats in every objective."""
         return self.findings.best
 
+    @property
+    def trials(self) -> tuple[SearchTrial, ...]:
+        """All of them, the best first."""
+        return self.findings.trials
+
     def sentences(self) -> list[str]:
         return self.findings.sentences()
+
+    def _tables(self) -> list[RenderableType]:
+        return _listed(self.trials) if self.trials else []
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
@@ -243,17 +257,13 @@ def sought(
     Raises:
         UsageError: there is nothing to search, or ends that a search does not try again.
     """
-    sweep = asked.sweep
     if answered := sorted(retry - {Status.FAILED, Status.LOST}):
         raise UsageError(
             f"--retry {answered[0].lower()}: a search tries again only trials that failed",
             hint="--retry failed; what was interrupted goes on by itself, and what diverged "
             "or was halted or given up is an answer",
         )
-    if sweep.config.search is None:
-        raise UsageError(f"sweep {sweep.name} does not say what to search", hint=SEARCH)
-    config = sweep.config.search.fitted(asked.recipe)
-    refuse_replaced(sweep.fixed, [*config.space])
+    sweep, config = asked.sweep, _searched(asked)
     say_note(sweep, how)
     at = partial(sweep.at, project, registry)
     is_retried = Status.FAILED in retry
@@ -262,3 +272,43 @@ def sought(
         findings = steering.findings
     # Those that were given up are STOPPED.
     return Sought(findings, replace(outcomes, answers=outcomes.answers | {Status.STOPPED}))
+
+
+def sought_before(project: Project, registry: Registry, asked: Asked) -> Sought:
+    """What `search` has found so far; nothing is trained.
+
+    Raises:
+        UsageError: there is nothing to search.
+        RunError: its trials cannot be read.
+    """
+    config = _searched(asked)
+    at = partial(asked.sweep.at, project, registry)
+    found = read_findings(project, asked.sweep.label, config, at)
+    return Sought(found or Findings(config.trials), Outcomes.of_sweep(()))
+
+
+def _searched(asked: Asked) -> SearchConfig:
+    sweep = asked.sweep
+    if sweep.config.search is None:
+        raise UsageError(f"sweep {sweep.name} does not say what to search", hint=SEARCH)
+    config = sweep.config.search.fitted(asked.recipe)
+    refuse_replaced(sweep.fixed, [*config.space])
+    return config
+
+
+def _listed(trials: Sequence[SearchTrial]) -> list[RenderableType]:
+    """A table of the first trials, and how many there are besides."""
+    fields = list(dict.fromkeys(field for trial in trials for field in trial.point))
+    metrics = list(dict.fromkeys(metric for trial in trials for metric in trial.values))
+    table = table_of("trial", *fields, *metrics, "seeds", "state")
+    for trial in trials[:SHOWN]:
+        values = (trial.values.get(metric) for metric in metrics)
+        table.add_row(
+            str(trial.number),
+            *(trial.point.get(field, "") for field in fields),
+            *("" if value is None else f"{value:.6g}" for value in values),
+            str(len(trial.runs) or ""),
+            trial.state,
+        )
+    rest = len(trials) - SHOWN
+    return [table, Text(f"and {rest} more: --json")] if rest > 0 else [table]

@@ -166,14 +166,30 @@ def test_a_search_goes_to_its_number_of_trials(swept: Any) -> None:
         " space: {peak: {low: 1e-4, high: 1e-2, log: true}}}\nseeds: [0]\n"
     )
     swept.write("sweeps/peak", QUICK + search)
+    code, output = swept.labctl("sweep", "peak", "--search", "--dry-run")
+    assert code == 0 and "0 of 3 trials" in output and not runs(swept), output
     for _ in range(2):
         code, output = swept.labctl("sweep", "peak", "--search", "--no-track")
         assert code == 0 and "3 of 3 trials: 3 complete" in output, output
     assert len(runs(swept)) == 3
     found = labctl.search("peak", track=False, project=swept.root).require()
-    assert repr(found).split() == output.split() and "3 of 3 trials" in found._repr_html_()
+    assert output.split()[: len(repr(found).split())] == repr(found).split()
+    assert "3 of 3 trials" in found._repr_html_()
     accuracies = [Run(folder).journal.last["val/acc"] for folder in runs(swept)]
-    assert [best.values for best in found.best] == [{"val/acc": max(accuracies)}]
+    accuracies.sort(reverse=True)
+    assert [best.values for best in found.best] == [{"val/acc": accuracies[0]}]
+    assert [trial.values["val/acc"] for trial in found.trials] == accuracies
+
+    swept.write("sweeps/peak", QUICK + search.replace("trials: 3", "trials: 9"))
+    code, output = swept.labctl("sweep", "peak", "--search", "--dry-run")
+    assert code == 0 and "3 of 9 trials: 3 complete" in output and len(runs(swept)) == 3, output
+    words = [line.split() for line in output.splitlines()]
+    listed = [line[0] for line in words if line[-1:] == ["complete"] and line[0].isdecimal()]
+    assert listed[1:] == [str(trial.number) for trial in found.trials], output
+    code, output = swept.labctl("sweep", "peak", "--search", "--dry-run", "--json")
+    told = json.loads(output)["trials"]
+    assert [trial["values"]["val/acc"] for trial in told] == accuracies
+    assert all(set(trial["point"]) == {"schedules.lr.peak"} for trial in told)
 
 
 def test_faults_are_said_in_words(swept: Any) -> None:
@@ -183,7 +199,7 @@ def test_faults_are_said_in_words(swept: Any) -> None:
         (("sweep", "peak", "--values", "1:b:2"), "'b' is not a number"),  # :b: is no emoji
         (("sweep", "peak", "--values", "1:b:2/3"), "1:b:2/3: n values"),
         (("sweep", "peak", "--search"), "does not say what to search"),
-        (("sweep", "peak", "--search", "--dry-run"), "follows from what it finds"),
+        (("sweep", "peak", "--search", "--dry-run"), "does not say what to search"),
         (("sweep", "peak", "--boundary", "--values", "2:1"), "2:1: low 2 must be below high 1"),
         (("sweep", "peak", "--boundary"), "between which values of schedules.lr.peak?"),
         (("sweep", "lr", "--recipe", "quick"), "turns lr by a cosine schedule"),

@@ -266,6 +266,10 @@ def test_what_gives_no_value_has_failed(bench: Bench, status: str) -> None:
     assert {t.number for t in told(search, "FAIL")} == {t.number for t in high}
     assert search.findings.states == {"complete": 8 - len(high), "failed": len(high)}
     assert all(f"seed=1 {status}" in why for why in search.findings.failures.values())
+    *complete, last = search.findings.trials
+    assert last.state == "failed" and last.values == {} and len(last.runs) == 2
+    best_first = [trial.values["val/acc"] for trial in complete if trial.state == "complete"]
+    assert len(best_first) == 8 - len(high) and best_first == sorted(best_first, reverse=True)
 
 
 def test_failed_points_are_tried_again_when_asked(bench: Bench) -> None:
@@ -506,6 +510,8 @@ def test_the_median_rule_gives_up_what_falls_behind(bench: Bench) -> None:
             )
     states = search.findings.states
     assert sum(states.values()) == 14 and states["given up"] >= 2
+    given_up = [trial for trial in search.findings.trials if trial.state == "given up"]
+    assert len(given_up) == states["given up"] and not any(trial.values for trial in given_up)
     pruned = told(search, "PRUNED")[0]
     assert pruned.user_attrs["pruned"].startswith("given up after 30%: val/acc 0.")
     assert bench.go(config(RATE, trials=14, pruner=pruner)).findings.states == states
