@@ -105,7 +105,7 @@ class _OfSides(Evidence):
 def _side(shares: Shares, where: str, *, is_claimed_stable: bool) -> str:
     """How many seeds were stable on a side, and at which values most were not as claimed."""
     if not shares:
-        return f"no run {where}"
+        return f"no run at the values that the sweep itself names {where}"
     if len({*shares.values()}) == 1:
         of_all = next(iter(shares.values()))
         at = f"at {next(iter(shares)):g}" if len(shares) == 1 else f"at each value {where}"
