@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,21 +59,28 @@ def register(app: typer.Typer) -> None:
 
 def validate(
     recipes: Annotated[
-        list[str],
-        typer.Argument(metavar="RECIPE... [FIELD=VALUE...]", autocompletion=_recipe_names),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="[RECIPE...] [FIELD=VALUE...]",
+            help="All of this project if none is named.",
+            autocompletion=_recipe_names,
+        ),
+    ] = None,
     preset: Preset = None,
     as_json: AsJson = False,
 ) -> None:
     """Check recipes and all their presets; every problem with its place."""
     from labctl.plans.derive import plans
+    from labctl.recipe.catalogue import listed
     from labctl.recipe.recipe import load
 
     project, registry = open_project()
-    overrides = tuple(text for text in recipes if "=" in text)
-    names = [text for text in recipes if "=" not in text]
-    if not names:
-        raise UsageError("no recipe named", hint="labctl validate RECIPE; labctl ls lists recipes")
+    overrides = tuple(text for text in recipes or () if "=" in text)
+    names = [text for text in recipes or () if "=" not in text]
+    if overrides and not names:
+        hint = f"labctl validate RECIPE {overrides[0]}"
+        raise UsageError(f"{overrides[0]} of which recipe?", hint=hint)
+    names = names or [name for name, file in listed(project).items() if not file.is_bundled]
     valid: list[str] = []
     problems: dict[str, tuple[Problem, ...]] = {}
     for name in names:
@@ -99,8 +107,23 @@ def validate(
     for label in valid:
         typer.echo(f"{label}  valid")
     if problems:
-        # A fault of the recipe is found again in each of its presets.
-        raise RecipeError(list(dict.fromkeys(p for some in problems.values() for p in some)))
+        raise RecipeError(list(_gathered(problems, is_one=len(names) == 1)))
+
+
+def _gathered(problems: Mapping[str, Sequence[Problem]], *, is_one: bool) -> Iterator[Problem]:
+    """Each problem once, as a fault of a recipe is found again in each of its presets; and where
+    more than one recipe was asked about or only presets have it, which."""
+    of: dict[Problem, list[str]] = {}
+    for label, several in problems.items():
+        for problem in several:
+            of.setdefault(problem, []).append(label)
+    for problem, labels in of.items():
+        plain = [label for label in labels if "@" not in label]
+        if plain and is_one:
+            yield problem
+        else:
+            said = "; ".join(filter(None, [problem.hint, f"found in {', '.join(plain or labels)}"]))
+            yield replace(problem, hint=said)
 
 
 def _editions(project: Project, name: str) -> list[str | None]:
@@ -316,7 +339,10 @@ def status(
     if as_json:
         return print_json(rows)
     if not rows:
-        typer.echo("no runs yet; begin with: labctl run RECIPE")
+        typer.echo(
+            f"no runs in {project.shown(project.runs)}; begin with: labctl run RECIPE, or say in "
+            "LABCTL_RUNS where they are"
+        )
         return None
     from .pictures import print_rows
 

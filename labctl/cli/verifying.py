@@ -112,8 +112,8 @@ def _figures(told: Verification, tolerance: float) -> str:
         return ""
     first, largest = told.first, told.largest
     if first is None or largest is None:
-        return f": {told.compared} losses of the first {told.steps} steps, bit for bit"
-    counted = f"{told.differing} of {told.compared} losses differ"
+        return f": {told.compared} losses and means of the first {told.steps} steps, bit for bit"
+    counted = f"{told.differing} of {told.compared} losses and means differ"
     most = f"by {largest.relative:.2g} at most, at step {largest.step}"
     if told.finding.exit_code == 0:
         return f": {counted}, {most}; {tolerance:g} is allowed; first at step {first.step}"

@@ -92,7 +92,9 @@ def _asked(
             hint="LABCTL_RUNS, or --project, says where the runs of a project are",
         )
     if run.status is not Status.DONE:
-        hint = "labctl resume finishes what can be finished"
+        hint = "labctl resume finishes it"
+        if run.status.is_final:
+            hint = "it keeps no weights; another recipe, without what ended it, would have some"
         raise RunError(
             f"{plan.name} is {run.status}; only a finished run can be measured", hint=hint
         )

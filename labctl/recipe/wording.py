@@ -86,7 +86,11 @@ def hint_for(found: Sequence[ErrorDetails], is_optional: bool) -> str:
     """What to write instead, where the value that was given tells."""
     given, kinds = found[0]["input"], {details["type"] for details in found}
     if given is None:
-        return "leave it out for its default" if is_optional else ""
+        if not is_optional:
+            return ""
+        if kinds & {"model_type", "dict_type"}:
+            return "leave it out for its default; NAME: null in it takes away an inherited entry"
+        return "leave it out for its default"
     for details in found:
         if details["type"] == "literal_error":
             meant = SYNONYMS.get(str(given), str(given))

@@ -12,6 +12,7 @@ from labctl.recipe.seeds import listed_seeds
 
 from .comparison import (
     REPEATABILITY,
+    crowded,
     flops_bound,
     incomparable,
     is_beyond,
@@ -106,9 +107,8 @@ class Columns:
             case GapColumn():
                 return f"{column.label}: {DERIVED['gap']}"
             case TimeColumn():
-                return (
-                    f"{self.heading(column).text}: {DERIVED[column.quantity]}{self._mixed_paces()}"
-                )
+                how = f"{DERIVED[column.quantity]}{self._mixed_paces()}{self._crowded()}"
+                return f"{self.heading(column).text}: {how}"
             case DeviceTimeColumn() | EnergyColumn():
                 return f"{column.label}: sum over seeds; {DERIVED[column.kind]}"
             case SpeedupColumn():
@@ -116,6 +116,7 @@ class Columns:
                     f"{column.label}: training time of {self.baseline} over that of the row, "
                     "paired by seed; bound: the ratio of their executed training FLOPs; SUSPECT: "
                     f"above the bound by more than one sd and {100 * REPEATABILITY:g} % of it"
+                    f"{self._crowded()}"
                 )
             case FlopsColumn():
                 return f"{column.label}: {DERIVED['flops']}"
@@ -149,6 +150,10 @@ class Columns:
             else:
                 cells.append(_seeds(row, column.quantity, digits, seconds, f" {unit}"))
         return [replace(cell, unit=" s") for cell in cells]
+
+    def _crowded(self) -> str:
+        how = crowded(self.rows)
+        return f"; {how}" if how else ""
 
     def _mixed_paces(self) -> str:
         """Which rows were not trained as the others were, so that their times say nothing of each

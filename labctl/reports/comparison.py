@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from labctl.plans.fields import codes_of
 from labctl.plans.plan import leaves
@@ -35,6 +35,12 @@ def incomparable(row: Row, other: Row) -> str | None:
     """Why times of the two rows cannot be divided by one another; None if they can."""
     ours, theirs = row.conditions, other.conditions
     return None if len(ours) == 1 and ours == theirs else f"trained under {unlike(row, other)}"
+
+
+def crowded(rows: Iterable[Row]) -> str:
+    """How many workers shared the device while steps of the rows were timed; empty if none did."""
+    most = max((c.workers for row in rows for c in row.conditions), default=1)
+    return f"timed while {most} workers shared the device; --jobs 1 has one" if most > 1 else ""
 
 
 def other_data(row: Row, other: Row) -> str:

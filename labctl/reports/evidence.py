@@ -39,13 +39,13 @@ from .comparison import (
 from .means import are_paired, difference, mean, pairs_of, ratio, ratios_of
 from .obstacles import (
     Others,
+    caveat,
     is_lacking,
     no_result,
     not_finite,
     nothing,
     obstacle,
     on_other_data,
-    survivors,
 )
 from .phrase import claimed, figure, shown, unit_of
 from .quantity import CLOCKED, difference_unit
@@ -188,7 +188,7 @@ def evidence(name: str, claim: AnyClaim, row: Row, other: Others) -> Evidence:
     if apart := on_other_data(claim, row, other):
         return replace(found, is_elsewhere=True, reason=apart)
     weighed = _weighed(found, claim, row, other)
-    return replace(weighed, caveat=survivors(claim, row, other)) if weighed.parts else weighed
+    return replace(weighed, caveat=caveat(claim, row, other)) if weighed.parts else weighed
 
 
 def _weighed(found: Evidence, claim: AnyClaim, row: Row, other: Others) -> Evidence:

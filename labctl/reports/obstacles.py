@@ -10,8 +10,8 @@ from labctl.recipe.claim import AnyClaim, OrderingClaim
 from labctl.recipe.derived import DERIVED
 from labctl.recipe.seeds import listed_seeds
 
-from .comparison import other_data, values
-from .quantity import PLANNED, absent
+from .comparison import crowded, other_data, values
+from .quantity import CLOCKED, PLANNED, absent
 from .rows import UNSTABLE, Row
 
 Others = Callable[[str], Row]
@@ -29,17 +29,21 @@ def on_other_data(claim: AnyClaim, row: Row, other: Others) -> str:
     return next(strangers, "")
 
 
-def survivors(claim: AnyClaim, row: Row, other: Others) -> str:
-    """Which seeds a claim is judged without because they did not come to their end."""
-    if set(claim.metrics.values()) <= {*PLANNED}:
+def caveat(claim: AnyClaim, row: Row, other: Others) -> str:
+    """Which seeds a claim is judged without because they did not come to their end, and whether
+    times that it is about were taken while others trained."""
+    metrics = {*claim.metrics.values()}
+    if metrics <= {*PLANNED}:
         return ""
+    rows = _compared(claim, row, other)
     left_out = {
         f"{one.recipe.label} {listed_seeds(seeds)} ({status.lower()})": None
-        for one in _compared(claim, row, other)
+        for one in rows
         for status in UNSTABLE
         if (seeds := one.seeds(status))
     }
-    return f"not counted: {', '.join(left_out)}" if left_out else ""
+    uncounted = f"not counted: {', '.join(left_out)}" if left_out else ""
+    return "; ".join(filter(None, [uncounted, crowded(rows) if metrics & {*CLOCKED} else ""]))
 
 
 def _compared(claim: AnyClaim, row: Row, other: Others) -> list[Row]:

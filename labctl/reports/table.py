@@ -68,9 +68,10 @@ class MetricColumn(Config):
                 "say `allow_test_selection: true`, which a footnote repeats"
             )
         if summary == "best" and better(metric) is None:
+            picks = metric if metric.startswith("val/") else "val/METRIC"
             raise ValueError(
-                f"is a higher {metric} better, or a lower one? write at(max {metric}) or "
-                f"at(min {metric})"
+                f"is a higher {metric} better, or a lower one? write at(max {picks}) or "
+                f"at(min {picks})"
             )
         raise ValueError(
             f"{summary!r} should be last, best, at(max val/METRIC) or at(min val/METRIC)"

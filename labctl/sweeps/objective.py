@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal
 
+from pydantic import field_validator
+
 from labctl.registry.config import Config
 from labctl.store.run import Run
 
-FLOPS = "train_flops"
+FLOPS = "flops"
 """Executed by one run's training, from its ledger; every other name is a metric of its journal."""
 
 Goal = Literal["maximize", "minimize"]
@@ -20,8 +22,15 @@ class Objective(Config):
     """One figure of a trial: its mean over the seeds."""
 
     metric: str
-    """Name in the journal, such as `val/acc`, of which the last value counts; or `train_flops`."""
+    """Name in the journal, such as `val/acc`, of which the last value counts; or `flops`."""
     goal: Goal
+
+    @field_validator("metric")
+    @classmethod
+    def _is_known(cls, metric: str) -> str:
+        if "/" not in metric and metric != FLOPS:
+            raise ValueError(f"{metric} is neither a metric, such as val/acc, nor {FLOPS}")
+        return metric
 
 
 def missing(objectives: Sequence[Objective], run: Run) -> list[str]:
@@ -37,7 +46,7 @@ def values(objectives: Sequence[Objective], runs: Sequence[Run]) -> list[float]:
 def _value(run: Run, metric: str) -> float:
     """NaN if it was not recorded."""
     if metric == FLOPS:
-        return float(run.ledger.get(FLOPS, math.nan))
+        return float(run.ledger.get("train_flops", math.nan))
     return run.journal.last.get(metric, math.nan)
 
 

@@ -163,6 +163,19 @@ def test_every_fault_of_a_recipe_is_one_message(lab: Any) -> None:
     assert code == 2 and "Traceback" not in output
 
 
+def test_a_fault_of_presets_says_whose_it_is(lab: Any) -> None:
+    base = (lab.root / "recipes" / "tiny.yaml").read_text()
+    lab.write("under", f"{base}\npresets: {{small: {{schedules: {{lr: {{warmup: 20%}}}}}}}}\n")
+    lab.write("over", "extends: under.yaml\nschedules: {lr: {kind: linear, from: 1e-3, to: 0}}\n")
+    code, output = lab.labctl("validate", "under", "over")
+    assert code == 2 and "under@small  valid" in output and "over  valid" in output, output
+    assert "found in over@small" in output, output
+    code, every = lab.labctl("validate")
+    assert code == 2 and "tiny  valid" in every and "found in over@small" in every, every
+    code, output = lab.labctl("validate", "model.depth=3")
+    assert code == 2 and "model.depth=3 of which recipe?" in output
+
+
 def test_a_split_that_a_measurement_shall_look_at_is_checked_before_training(lab: Any) -> None:
     asked = "measure={attention_maps: {split: val}}"
     code, output = lab.labctl("validate", "tiny", asked)

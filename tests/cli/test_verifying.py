@@ -28,7 +28,7 @@ def test_a_difference_outweighs_a_failure_and_that_what_cannot_be_told() -> None
 def test_one_run_of_two_differs(lab: Any) -> None:
     first, second = lab.train_here("tiny", *SHORT)
     code, output = lab.labctl("verify", "tiny/seed=0", "--steps", "4")
-    line = f"{first.plan.name}  equal: 5 losses of the first 4 steps, bit for bit\n"
+    line = f"{first.plan.name}  equal: 5 losses and means of the first 4 steps, bit for bit\n"
     assert (code, output) == (0, line)
     journal = second.folder / "journal/0001.jsonl"
     records = [json.loads(line) for line in journal.read_text().splitlines()]

@@ -228,6 +228,9 @@ def test_best_needs_a_metric_whose_better_values_are_known(lab: Any) -> None:
     column = "{kind: metric, metric: val/entropy, summary: best}"
     (problem,) = problems(lab, f"rows: [{{recipe: a}}]\ncolumns: [{column}]\n")
     assert "is a higher val/entropy better, or a lower one? write at(max val/entropy)" in problem
+    column = column.replace("val/entropy", "maps/entropy")
+    (problem,) = problems(lab, f"rows: [{{recipe: a}}]\ncolumns: [{column}]\n")
+    assert "write at(max val/METRIC) or at(min val/METRIC)" in problem
 
 
 def test_a_row_without_a_validation_part_says_so(lab: Any) -> None:

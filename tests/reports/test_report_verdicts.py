@@ -222,6 +222,7 @@ class TestSpeed:
         assert cell.numbers["bound"] == pytest.approx(1.25)
         assert lab.cell(grid, 0, "Speed-up").text == "baseline"
         assert verdict(lab)["verdict"] == "REPRODUCED"
+        assert "workers" not in verdict(lab)["detail"]
 
     def test_more_than_the_flops_allow_is_suspect(self, claim: Any) -> None:
         lab = claim("{ratio: time, to: base, at_least: 1.1}")
@@ -230,6 +231,16 @@ class TestSpeed:
         found = verdict(lab)
         assert found["verdict"] == "SUSPECT"
         assert "above the 1.25 that the executed FLOPs allow" in found["detail"]
+
+    def test_times_taken_beside_other_workers_are_said_to_be(self, claim: Any) -> None:
+        lab = claim("{ratio: time, to: base, at_least: 1.1}")
+        beside = {"device": "cpu", "torch": "2.11.0", "threads": 1, "workers": 2}
+        for seed, ratio in enumerate([1.18, 1.20, 1.22]):
+            lab.run("base", seed, rate=RATE, flops=1e9, facts=beside)
+            lab.run("ctd", seed, rate=RATE / ratio, flops=8e8, facts=beside)
+        crowded = "timed while 2 workers shared the device; --jobs 1 has one"
+        assert crowded in verdict(lab)["detail"]
+        assert any(text.endswith(crowded) for text in lab.report().remarks)
 
     def test_times_on_other_data_are_not_compared(self, claim: Any) -> None:
         lab = claim("{ratio: time, to: base, at_least: 1.1}")

@@ -461,7 +461,7 @@ def test_another_space_begins_with_the_points_that_lie_in_it(bench: Bench) -> No
 
 def test_several_objectives_give_a_front(bench: Bench) -> None:
     bench.flops = lambda plan: 1e9 * (1 + plan.work.architecture.config["rate"])
-    both = [ACC, {"metric": "train_flops", "goal": "minimize"}]
+    both = [ACC, {"metric": "flops", "goal": "minimize"}]
     search = bench.go(config(trials=16, sampler="tpe", objectives=both))
     plans = [run.plan for run in bench.trained]
     front = {
@@ -480,7 +480,7 @@ def test_several_objectives_give_a_front(bench: Bench) -> None:
         (run,) = [run for run in bench.trained if run.plan.key == best.keys[0]]
         assert best.values == {
             "val/acc": pytest.approx(quality(run.plan)),
-            "train_flops": bench.flops(run.plan),
+            "flops": bench.flops(run.plan),
         }
 
 
@@ -522,7 +522,7 @@ def test_pruning_can_look_at_a_metric_that_falls(bench: Bench) -> None:
     """The curve is a loss; trials whose loss is high are given up, though accuracy is maximised."""
     bench.curve = lambda plan, progress: 1 - quality(plan)
     pruner = {"kind": "median", "metric": "val/acc", "goal": "minimize", "startup": 2}
-    loss = {"metric": "train_flops", "goal": "maximize"}
+    loss = {"metric": "flops", "goal": "maximize"}
     bench.flops = quality
     search = bench.go(config(RATE, trials=12, objectives=[loss], pruner=pruner))
     pruned = [quality(runs_of(bench, trial)[0].plan) for trial in told(search, "PRUNED")]

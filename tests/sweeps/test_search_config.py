@@ -16,7 +16,7 @@ from labctl.sweeps.search_config import SearchConfig
 from labctl.sweeps.space import Choices, Range, holds, point_of
 
 ACC = "objectives: [{metric: val/acc, goal: maximize}]"
-BOTH = "objectives: [{metric: val/acc, goal: maximize}, {metric: train_flops, goal: minimize}]"
+BOTH = "objectives: [{metric: val/acc, goal: maximize}, {metric: flops, goal: minimize}]"
 RATE = "space: {model.rate: {low: 0, high: 1}}"
 TWO = "space: {model.rate: {low: 0, high: 1}, model.width: {low: 2, high: 8, integer: true}}"
 
@@ -65,10 +65,14 @@ def test_searches_that_can_be_made(lines: tuple[str, ...]) -> None:
             "numbers only",
         ),
         (
-            ("objectives: [{metric: train_flops, goal: minimize}]", RATE, "pruner: median"),
+            ("objectives: [{metric: flops, goal: minimize}]", RATE, "pruner: median"),
             "is no curve; give the pruner a metric",
         ),
         (("objectives: []", RATE), "objectives"),
+        (
+            ("objectives: [{metric: train_flops, goal: minimize}]", RATE),
+            "train_flops is neither a metric, such as val/acc, nor flops",
+        ),
         ((ACC.replace("[", "[{metric: val/acc, goal: minimize}, "), RATE), "is there twice"),
         ((ACC, RATE, "pruner: {kind: median, warm_up: 2ep}"), "a part of the budget"),
         ((ACC, RATE, "sampler: tpee"), "did you mean 'tpe'?"),
