@@ -11,8 +11,10 @@ from .filters import at_border, blurred, clipped_zoom, gaussian, gaussian_kernel
 
 
 def defocus_blur(images: Tensor, level: tuple[float, float]) -> Tensor:
-    """Correlation with a disk of a radius in pixels, itself blurred by 3x3 Gaussian weights."""
+    """Correlation with a disk of a radius in pixels, itself blurred by 3x3 Gaussian weights; in
+    float64."""
     radius, sigma = level
+    images = _exact(images)
     reach = int(radius) + 1  # of the disk and the weights around it
     line = torch.arange(-reach, reach + 1, dtype=torch.float64)
     disk = ((line[:, None] ** 2 + line**2) <= radius**2).double()
@@ -25,6 +27,12 @@ def defocus_blur(images: Tensor, level: tuple[float, float]) -> Tensor:
         rows = images.index_select(2, at_border(place + offset, images.shape[-2], "mirror"))
         out += blurred(rows, weights, "mirror", 3)
     return out
+
+
+def _exact(images: Tensor) -> Tensor:
+    """The multiples of 1/255 that are meant, in float64: a blur of a quarter of a pixel moves many
+    by less than float32 tells from nothing, and what is rounded down then shows it."""
+    return (images.double() * 255).round() / 255
 
 
 def _blurred_within(images: Tensor, kernel: Tensor, dim: int) -> Tensor:
@@ -47,9 +55,12 @@ def glass_blur(images: Tensor, level: tuple[float, int], shifts: Tensor) -> Tens
     The published loop means to swap pixels, but copies: it assigns views of one array to each
     other. It works from the last pixel to the first and copies from pixels that it has not reached,
     so an iteration is one gather. The first two rows and columns stay.
+
+    Returns:
+        float64.
     """
     sigma, iterations = level
-    pixels = to_uint8(gaussian(images, sigma)).to(images) / 255
+    pixels = to_uint8(gaussian(_exact(images), sigma)).double() / 255
     height, width = images.shape[-2:]
     rows, columns = (torch.arange(size, device=images.device) for size in (height, width))
     moves = (rows >= 2)[:, None] & (columns >= 2)

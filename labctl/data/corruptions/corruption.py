@@ -16,7 +16,7 @@ Draw = Callable[[Tensor, Any, torch.Generator], tuple[Tensor, ...]]
 first dimension is B. Devices draw differently, so the CPU draws for all."""
 Apply = Callable[..., Tensor]
 """From images, float (B, C, H, W) in [0, 1], a level and what was drawn, on one device: images of
-that shape, which may leave [0, 1]."""
+that shape, float or double, which may leave [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,5 +58,6 @@ class Corruption:
 
 def to_uint8(images: Tensor) -> Tensor:
     """[0, 1] to 0, ..., 255, rounded down as the published files are; what is a whole number but
-    for float32's rounding stays one."""
-    return (images.clamp(0, 1) * 255 + 1e-3).to(torch.uint8)
+    for rounding stays one."""
+    rounding = 1e-9 if images.dtype == torch.float64 else 1e-3
+    return (images.clamp(0, 1) * 255 + rounding).to(torch.uint8)

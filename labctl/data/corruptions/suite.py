@@ -19,7 +19,7 @@ from labctl.registry.card import Places
 from .corruption import SEVERITIES, Corruption
 from .names import PUBLISHED, files_missing
 
-VERSION = 1
+VERSION = 2
 """Of the generator: raised whenever it makes other images of the same."""
 CHUNK = 500
 """Images that share a generator of random numbers; part of what is generated."""
@@ -30,18 +30,22 @@ Images = Callable[[Corruption, int], Tensor]
 def generated(images: Tensor, seed: int = 0) -> Images:
     """What labctl makes of uint8 (N, C, H, W), on their device.
 
-    Each corruption at each severity draws from a generator of its own for every `CHUNK` images, so
-    it is the same whichever others are made, and for fewer images. Chunks are drawn for in as many
-    threads as torch has, while the device works on those before.
+    Each corruption at each severity draws from a generator of its own for every `CHUNK` images, and
+    for as many where fewer are left, so an image is the same whichever others are made. Chunks are
+    drawn for in as many threads as torch has, while the device works on those before.
     """
-    chunks, on_host = images.split(CHUNK), images.cpu().split(CHUNK)
+    chunks = images.split(CHUNK)
+    missing = -len(images) % CHUNK
+    on_host = torch.cat([images.cpu(), torch.zeros(missing, *images.shape[1:], dtype=torch.uint8)])
 
     def of(corruption: Corruption, severity: int) -> Tensor:
         def drawn(place: int) -> tuple[Tensor, ...]:
             name = f"{seed}/{corruption.name}/{severity}/{place}"
             digest = hashlib.sha256(name.encode()).digest()
             stream = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-            return corruption.drawn(on_host[place], severity, stream)
+            there = on_host[place * CHUNK : (place + 1) * CHUNK]
+            draws = corruption.drawn(there, severity, stream)
+            return tuple(draw[: len(chunks[place])] for draw in draws)
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             made = [
@@ -69,7 +73,7 @@ def published(data: str, labels: Tensor, places: Places) -> Images:
     assert found is not None, "files_missing looked there"
     count = len(labels)
     theirs = torch.from_numpy(_array(found / "labels.npy", (SEVERITIES * count,)).astype(np.int64))
-    if not torch.equal(theirs[:count], labels.cpu()):
+    if not torch.equal(theirs, labels.cpu().repeat(SEVERITIES)):
         raise EnvironmentProblem(
             f"{found / 'labels.npy'} has other labels than the test set of {data}",
             hint="unpack it anew",

@@ -60,7 +60,7 @@ def defocus_blur(x: Array, c: tuple[float, float]) -> Array:
 def glass_blur(x: Array, c: tuple[float, int], shifts: Array) -> Array:
     """The published loop, views and all."""
     sigma, iterations = c
-    image = np.uint8(smooth(x, sigma) * 255 + 1e-6)
+    image = np.uint8(smooth(x, sigma) * 255 + 1e-9)
     height, width = image.shape[:2]
     for i in range(iterations):
         for h in range(height - 1, 1, -1):
@@ -114,7 +114,7 @@ def snow(x: Array, c: Any, normal: Array, angle: Array) -> Array:
     mean, deviation, zoom, threshold, radius, sigma, share = c
     layer = clipped_zoom(mean + deviation * normal, zoom)
     layer[layer < threshold] = 0
-    layer = np.floor(np.clip(layer, 0, 1) * 255 + 1e-3) / 255
+    layer = np.floor(np.clip(layer, 0, 1) * 255 + 1e-9) / 255
     layer = np.round(imagemagick_motion_blur(layer, radius, sigma, float(angle)) * 255) / 255
     grey = x @ np.array([0.299, 0.587, 0.114])
     x = share * x + (1 - share) * np.maximum(x, grey[..., None] * 1.5 + 0.5)

@@ -75,7 +75,7 @@ def test_other_images_and_seeds_have_other_folders_in_the_users_cache(tmp_path: 
     places = Places((tmp_path / "mine", tmp_path / "cache"))
     folder = folder_of("cifar10", pixels, 0, places)
     assert folder is not None and folder == folder_of("cifar10", pixels.clone(), 0, places)
-    assert folder.parent == tmp_path / "cache" / "CIFAR-10-C-labctl-v1"
+    assert folder.parent == tmp_path / "cache" / "CIFAR-10-C-labctl-v2"
     others = [
         folder_of("cifar10", pixels, 1, places),
         folder_of("cifar10", pixels + 1, 0, places),
