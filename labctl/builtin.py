@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -62,16 +62,18 @@ class CrossEntropyConfig(Config):
     weight: float = Field(default=1.0, gt=0)
 
 
-class RobustnessConfig(Config):
-    """Whose corrupted images, and how many."""
+class OfficialRobustnessConfig(Config):
+    """How many of the published images: CIFAR-10-C/ or CIFAR-100-C/ in one of the data folders."""
 
-    source: Literal["generated", "official"] = "generated"
-    """`generated`: labctl makes them of the test set, the same ones for every model. `official`:
-    the published files, from CIFAR-10-C/ or CIFAR-100-C/ in one of the data folders."""
-    seed: int = 0
-    """Of what is drawn for generated images; it has nothing to do with the run's."""
     images: int | None = Field(default=None, ge=1)
     """Of each corruption at each severity, from the beginning of the test set; null for all."""
+
+
+class RobustnessConfig(OfficialRobustnessConfig):
+    """Which images labctl makes of the test set, the same ones for every model."""
+
+    seed: int = 0
+    """Of what is drawn for them; it has nothing to do with the run's."""
 
 
 def _adamw(config: AdamWConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -104,16 +106,29 @@ def _robustness(config: RobustnessConfig, context: MeasureContext) -> dict[str, 
     return robustness.robustness(config, context)
 
 
+def _official_robustness(
+    config: OfficialRobustnessConfig, context: MeasureContext
+) -> dict[str, float]:
+    from labctl.measure import robustness
+
+    return robustness.official_robustness(config, context)
+
+
 def _robustness_fault(config: RobustnessConfig, spec: DataSpec) -> str | None:
-    from labctl.data.corruptions.names import PUBLISHED
     from labctl.measure.corrupted import fault
 
-    if config.source == "official" and spec.name not in PUBLISHED:
-        return (
-            f"nobody has published corrupted files of {spec.name}; source: generated, or the data "
-            f"of {', '.join(PUBLISHED)}"
-        )
     return fault(spec)
+
+
+def _official_robustness_fault(config: OfficialRobustnessConfig, spec: DataSpec) -> str | None:
+    from labctl.data.corruptions.names import PUBLISHED
+
+    if spec.name not in PUBLISHED:
+        return (
+            f"nobody has published corrupted files of {spec.name}; robustness, which makes them, "
+            f"or the data of {', '.join(PUBLISHED)}"
+        )
+    return None
 
 
 def _executed_flops(recipe: Recipe, project: Project, registry: Registry) -> float:
@@ -188,10 +203,17 @@ _TRAINING: tuple[Card, ...] = (
 _MEASUREMENTS: tuple[Card, ...] = (
     MeasurementCard(
         name="robustness",
-        summary="accuracy on a test set corrupted in 15 ways at 5 severities: CIFAR-10-C",
+        summary="accuracy on a test set that labctl corrupts in 15 ways at 5 severities",
         config=RobustnessConfig,
         run=_robustness,
         fault=_robustness_fault,
+    ),
+    MeasurementCard(
+        name="official_robustness",
+        summary="the same on the published files: CIFAR-10-C, CIFAR-100-C",
+        config=OfficialRobustnessConfig,
+        run=_official_robustness,
+        fault=_official_robustness_fault,
     ),
 )
 

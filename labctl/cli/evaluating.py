@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.errors import UsageError
+
 from .carrying import Jobs, NoTrack, conclude, interruptible
 from .session import AsJson, RunNames, open_project, print_json
 
@@ -16,9 +18,6 @@ if TYPE_CHECKING:
     from labctl.measure.corrupted import Corrupted
     from labctl.project import Project
     from labctl.store.run import Run
-
-WORST = 5
-PLACE = "measurements/robustness"
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +32,7 @@ def evaluate(
         typer.Option(
             "--suite",
             metavar="DATA-c",
-            help="Refuse runs of other data than cifar10-c, cifar100-c, ... corrupts.",
+            help="cifar10-c, cifar100-c, ...: leave out runs of other data.",
         ),
     ] = None,
     official: Annotated[
@@ -68,42 +67,46 @@ def evaluate(
 
     project, registry = open_project()
     runs = [run for name in names for run in find_runs(project, name)]
-    _check(project, suite, runs, official=official)
-    asked = [f"source={'official' if official else 'generated'}"]
-    asked += [] if images is None else [f"images={images}"]
-    work = jobs_of(project, registry, runs, {"robustness": asked})
+    fitting = [run for run in runs if suite in (None, f"{run.plan.work.data.name}-c")]
+    if not fitting:
+        raise UsageError(
+            f"suite {suite!r} does not corrupt {runs[0].plan.work.data.name}, which "
+            f"{runs[0].plan.name} was trained on",
+            hint=f"--suite {runs[0].plan.work.data.name}-c, or leave it out",
+        )
+    if official:
+        _require_files(project, fitting)
+    measured = "official_robustness" if official else "robustness"
+    asked = [] if images is None else [f"images={images}"]
+    work = jobs_of(project, registry, fitting, {measured: asked})
     console = Console(stderr=as_json, emoji=False, markup=False)
-    for line in replaced(work, runs):
+    for run in runs:
+        if run not in fitting:
+            console.print(f"{run.plan.name}  left out: trained on {run.plan.work.data.name}")
+    for line in replaced(work, fitting):
         console.print(line, highlight=False, soft_wrap=True)
     how = How(jobs, "off", yes=True, track=not no_track, console=console)
     with interruptible(console):
         outcomes = Outcomes(tuple(carry_out(project, registry, work, how)))
     conclude(console, outcomes, as_json=False)
+    place = f"measurements/{measured}"
     found = {
-        job.plan.name: read_corrupted(run_of(project, job.plan).folder / PLACE) for job in work
+        job.plan.name: read_corrupted(run_of(project, job.plan).folder / place) for job in work
     }
     if as_json:
         return print_json({name: of.plain() for name, of in found.items()})
     console.print(*_shown(found), sep="\n")
 
 
-def _check(project: Project, suite: str | None, runs: Sequence[Run], *, official: bool) -> None:
+def _require_files(project: Project, runs: Sequence[Run]) -> None:
     """Raises:
-    UsageError: a run is of other data than the suite.
-    EnvironmentProblem: published files are asked for and are not there.
+    EnvironmentProblem: the published files of a run's data are not there.
     """
     from labctl.data.corruptions.names import files_missing
-    from labctl.errors import UsageError
     from labctl.registry.card import Places
 
     for data in dict.fromkeys(run.plan.work.data.name for run in runs):
-        if suite is not None and suite != f"{data}-c":
-            of = next(run.plan.name for run in runs if run.plan.work.data.name == data)
-            raise UsageError(
-                f"suite {suite!r} does not corrupt {data}, which {of} was trained on",
-                hint=f"--suite {data}-c, or leave it out",
-            )
-        if official and (problem := files_missing(data, Places(project.data_roots))) is not None:
+        if (problem := files_missing(data, Places(project.data_roots))) is not None:
             raise problem
 
 
@@ -122,6 +125,8 @@ def _percent(share: float) -> str:
 
 
 def _worst(of: Corrupted) -> str:
+    from labctl.measure.corrupted import WORST
+
     cells = of.worst(WORST)
     return ", ".join(f"{of.label(name)} {level}: {_percent(value)}" for name, level, value in cells)
 

@@ -15,6 +15,8 @@ from labctl.registry.card import DataSpec
 from labctl.registry.config import Config
 
 FILE = "robustness.json"
+WORST = 5
+"""Cells that are pointed out."""
 STAR = "frost*: needles of ice that labctl draws, not the published photographs"
 Share = Annotated[float, Field(ge=0, le=1)]
 Cells = Annotated[tuple[Share, ...], Field(min_length=5, max_length=5)]
@@ -105,7 +107,7 @@ class Corrupted(Config):
         """All of it, and what follows from it, as JSON has it."""
         worst = [
             {"corruption": name, "severity": severity, "accuracy": value}
-            for name, severity, value in self.worst(5)
+            for name, severity, value in self.worst(WORST)
         ]
         return self.model_dump(mode="json") | {
             "suite": self.suite,
@@ -116,18 +118,21 @@ class Corrupted(Config):
         }
 
     def numbers(self) -> dict[str, float]:
-        """For the journal. Their names begin with the source, so that tables cannot mix the two."""
-        found = {"clean/acc": self.clean, "acc": self.mean_accuracy, "drop": self.drop}
+        """For the journal: `acc`, the mean over all, and `mce`, 1 less that; `clean/acc`; `drop`,
+        clean less mean; `worst/acc`, the mean of the five worst cells; `s<k>/acc` of each severity,
+        `<corruption>/acc` and `<corruption>/s<k>/acc`."""
+        found = {"acc": self.mean_accuracy, "mce": self.mean_error, "clean/acc": self.clean}
+        found |= {"drop": self.drop, "worst/acc": fmean(value for *_, value in self.worst(WORST))}
         for place in range(5):
             found[f"s{place + 1}/acc"] = fmean(cells[place] for cells in self.accuracy.values())
         for name, cells in self.accuracy.items():
             found[f"{name}/acc"] = fmean(cells)
             found |= {f"{name}/s{place}/acc": value for place, value in enumerate(cells, start=1)}
-        return {f"{self.source}/{name}": value for name, value in found.items()}
+        return found
 
 
 def suite_name(data: str, source: Source, version: int | None) -> str:
-    """`CIFAR-10-C` of the published files, `CIFAR-10-C-labctl v1` of what labctl generates."""
+    """`CIFAR-10-C` of the published files, `CIFAR-10-C-labctl v2` of what labctl generates."""
     name = PUBLISHED.get(data, f"{data}-C")
     return name if source == "official" else f"{name}-labctl v{version}"
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,18 +15,21 @@ from labctl.data.corruptions.catalogue import CORRUPTIONS
 from labctl.data.corruptions.corruption import SEVERITIES
 from labctl.data.corruptions.kept import folder_of, kept
 from labctl.data.corruptions.suite import VERSION, checksum, generated, published
+from labctl.data.corruptions.suite import Images as Corrupting
 from labctl.data.examples import Images
 from labctl.errors import LabctlError
 
 from .corrupted import FILE, STAR, Corrupted, fault
 from .measurement import MeasureContext
 
+if TYPE_CHECKING:
+    from labctl.builtin import OfficialRobustnessConfig, RobustnessConfig
+
 BATCH = 1000
 
 
-@torch.no_grad()
-def robustness(config: Any, context: MeasureContext) -> dict[str, float]:
-    """Accuracy on each of 75 corrupted copies of the test set.
+def robustness(config: RobustnessConfig, context: MeasureContext) -> dict[str, float]:
+    """Accuracy on each of 75 corrupted copies of the test set, which labctl makes.
 
     The model computes in the precision in which it was tested. What is generated is kept in the
     user's cache, 2.3 GB for the test set of CIFAR-10, so that runs share it.
@@ -33,44 +37,71 @@ def robustness(config: Any, context: MeasureContext) -> dict[str, float]:
     Writes `robustness.json`, with the checksum of the images of each, and `robustness.png`.
 
     Returns:
-        `<source>/acc`, the mean over all; `<source>/clean/acc`; `<source>/drop`, their difference;
-        `<source>/s<k>/acc` of each severity, `<source>/<corruption>/acc` and
-        `<source>/<corruption>/s<k>/acc`. `<source>` is `generated` or `official`.
+        The numbers of `Corrupted`, their names after `generated/`.
 
     Raises:
         LabctlError: the data are no square images of one or three channels, or are no images.
-        EnvironmentProblem: published files are asked for and are not there.
     """
     spec = context.spec
     if why := fault(spec):
         raise LabctlError(why, hint="measure: {robustness: null}")
+    pixels, labels = _first(context, config.images)
+    images = generated(pixels, config.seed)
+    folder = folder_of(spec.name, pixels, config.seed, context.places)
+    images = images if folder is None else kept(images, pixels, folder)
+    made = {"source": "generated", "version": VERSION, "seed": config.seed}
+    found = _classified(context, images, pixels, labels, made)
+    return {f"generated/{name}": value for name, value in found.numbers().items()}
+
+
+def official_robustness(
+    config: OfficialRobustnessConfig, context: MeasureContext
+) -> dict[str, float]:
+    """As `robustness`, on the published files.
+
+    Returns:
+        The numbers of `Corrupted`.
+
+    Raises:
+        EnvironmentProblem: the files are not there, are others, or there are none of these data.
+    """
+    _, every_label = _first(context, None)
+    images = published(context.spec.name, every_label, context.places)
+    pixels, labels = _first(context, config.images)
+    made = {"source": "official", "version": None, "seed": None}
+    return _classified(context, images, pixels, labels, made).numbers()
+
+
+def _first(context: MeasureContext, count: int | None) -> tuple[Tensor, Tensor]:
+    """The first images of the test set and their labels; all for None."""
     batches = context.splits["test"]
-    of_data = config.source == "official"
-    index = torch.arange(min(len(batches), config.images or len(batches)), device=context.device)
+    index = torch.arange(min(len(batches), count or len(batches)), device=context.device)
     pixels, labels = batches.examples.take(index)
-    if of_data:
-        whole = torch.arange(len(batches), device=context.device)
-        images = published(spec.name, batches.examples.take(whole)[1], context.places)
-    else:
-        images = generated(pixels, config.seed)
-        folder = folder_of(spec.name, pixels, config.seed, context.places)
-        images = images if folder is None else kept(images, pixels, folder)
+    return pixels, labels
+
+
+@torch.no_grad()
+def _classified(
+    context: MeasureContext,
+    images: Corrupting,
+    pixels: Tensor,
+    labels: Tensor,
+    made: Mapping[str, Any],
+) -> Corrupted:
     accuracy, checksums = {}, {}
     with ThreadPoolExecutor(1) as beside:  # the device classifies while the host sums up
         for corruption in CORRUPTIONS:
             cells = []
             for severity in range(1, SEVERITIES + 1):
-                corrupted = images(corruption, severity)[: len(index)].to(context.device)
+                corrupted = images(corruption, severity)[: len(labels)].to(context.device)
                 digest = beside.submit(checksum, corrupted)
                 cells.append((_accuracy(context, corrupted, labels), digest))
             accuracy[corruption.name] = tuple(value for value, _ in cells)
             checksums[corruption.name] = tuple(digest.result() for _, digest in cells)
     found = Corrupted(
-        data=spec.name,
-        source=config.source,
-        version=None if of_data else VERSION,
-        seed=None if of_data else config.seed,
-        images=len(index),
+        **made,
+        data=context.spec.name,
+        images=len(labels),
         clean=_accuracy(context, pixels, labels),
         accuracy=accuracy,
         checksums=checksums,
@@ -78,7 +109,7 @@ def robustness(config: Any, context: MeasureContext) -> dict[str, float]:
     text = found.model_dump_json(indent=1)
     (context.folder / FILE).write_text(text, encoding="utf-8")
     _draw(found, context)
-    return found.numbers()
+    return found
 
 
 def _accuracy(context: MeasureContext, pixels: Tensor, labels: Tensor) -> float:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from labctl.builtin import RobustnessConfig
+from labctl.builtin import OfficialRobustnessConfig, RobustnessConfig
 from labctl.data.batches import Batches
 from labctl.data.corruptions.catalogue import CORRUPTIONS
 from labctl.data.corruptions.suite import checksum, generated
@@ -20,7 +20,7 @@ from labctl.data.examples import Images
 from labctl.errors import EnvironmentProblem, LabctlError, RunError
 from labctl.measure.corrupted import Corrupted, read_corrupted
 from labctl.measure.measurement import MeasureContext
-from labctl.measure.robustness import robustness
+from labctl.measure.robustness import official_robustness, robustness
 from labctl.registry.card import DataSpec, Places
 
 COUNT = 20
@@ -90,7 +90,9 @@ def test_every_cell_is_the_accuracy_on_its_images(context: MeasureContext, image
     assert numbers["generated/drop"] == pytest.approx(
         numbers["generated/clean/acc"] - np.mean(cells)
     )
-    assert found.suite == "CIFAR-10-C-labctl v1" and found.seed == 0, "not the run's"
+    assert found.suite == "CIFAR-10-C-labctl v2" and found.seed == 0, "not the run's"
+    assert numbers["generated/mce"] == pytest.approx(1 - np.mean(cells))
+    assert numbers["generated/worst/acc"] == pytest.approx(np.mean(sorted(cells)[:5]))
     assert (context.folder / "robustness.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -143,38 +145,40 @@ def test_published_files_are_read_block_by_block_and_are_another_suite(
     of = generated(images.pixels, seed=5)
     folder = context.places.roots[0] / "CIFAR-10-C"
     write_files(folder, of, images.labels)
-    numbers = robustness(RobustnessConfig(source="official", images=12), context)
+    numbers = official_robustness(OfficialRobustnessConfig(images=12), context)
     found = read_corrupted(context.folder)
     assert found.suite == "CIFAR-10-C" and found.version is None and found.images == 12
     for corruption in CORRUPTIONS:
         pixels = of(corruption, 4)[:12]
         expected = right(pixels, images.labels[:12])
-        assert numbers[f"official/{corruption.name}/s4/acc"] == pytest.approx(expected)
+        assert numbers[f"{corruption.name}/s4/acc"] == pytest.approx(expected)
         assert found.checksums[corruption.name][3] == checksum(pixels)
-    assert all(name.startswith("official/") for name in numbers), "no column holds both"
     robustness(RobustnessConfig(), context)
-    with pytest.raises(RunError, match="CIFAR-10-C-labctl v1 were measured on different images"):
+    with pytest.raises(RunError, match="CIFAR-10-C-labctl v2 were measured on different images"):
         found.relative_error(read_corrupted(context.folder))
 
 
 def test_files_that_are_not_there_or_are_others_are_said(
     context: MeasureContext, images: Images
 ) -> None:
-    asked = RobustnessConfig(source="official")
+    asked = OfficialRobustnessConfig()
     with pytest.raises(EnvironmentProblem, match="CIFAR-10-C is not there: looked for") as caught:
-        robustness(asked, context)
+        official_robustness(asked, context)
     assert "zenodo.org/records/2535967" in str(caught.value)
     folder = context.places.roots[0] / "CIFAR-10-C"
-    write_files(folder, generated(images.pixels), images.labels.flip(0))
+    write_files(folder, generated(images.pixels), images.labels)
+    blocks = images.labels.repeat(5)
+    blocks[-1] = 1 - blocks[-1]
+    np.save(folder / "labels.npy", blocks.numpy().astype(np.uint8))
     with pytest.raises(EnvironmentProblem, match="other labels than the test set of cifar10"):
-        robustness(asked, context)
+        official_robustness(asked, context)
     np.save(folder / "labels.npy", images.labels.repeat(5).numpy())
     with pytest.raises(EnvironmentProblem, match=r"labels.npy holds int64 \(100,\), not uint8"):
-        robustness(asked, context)
+        official_robustness(asked, context)
     np.save(folder / "labels.npy", images.labels.repeat(5).numpy().astype(np.uint8))
     (folder / "gaussian_noise.npy").write_bytes(b"no array")
     with pytest.raises(EnvironmentProblem, match=r"gaussian_noise.npy cannot be read"):
-        robustness(asked, context)
+        official_robustness(asked, context)
 
 
 def test_data_that_cannot_be_corrupted_are_said(context: MeasureContext) -> None:
@@ -186,7 +190,7 @@ def test_data_that_cannot_be_corrupted_are_said(context: MeasureContext) -> None
         robustness(RobustnessConfig(), oblong)
     strange = replace(context, spec=replace(SPEC, name="mnist"))
     with pytest.raises(EnvironmentProblem, match="nobody has published corrupted files of mnist"):
-        robustness(RobustnessConfig(source="official"), strange)
+        official_robustness(OfficialRobustnessConfig(), strange)
 
 
 def test_errors_are_means_and_relative_ones_ratios_of_drops() -> None:

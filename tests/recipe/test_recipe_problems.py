@@ -815,8 +815,8 @@ def test_a_measurement_that_cannot_be_taken_is_said_before_training(toys: Any) -
     (problem,) = (text for text in found if "robustness" in text)
     assert "measurement 'robustness' and data do not fit: robustness corrupts images" in problem
     assert "to take it away: robustness: null" in problem
-    (problem,) = toys.problems("measure={robustness: {source: official}}")
-    assert "nobody has published corrupted files of tiny; source: generated" in problem
+    (problem,) = toys.problems("measure={official_robustness: {}}")
+    assert "nobody has published corrupted files of tiny; robustness, which makes them" in problem
 
 
 @pytest.mark.parametrize(

@@ -42,14 +42,14 @@ def inference_cost(config: InferenceCostConfig, context: MeasureContext) -> dict
     and in bf16 is how models are used.
 
     Returns:
-        Per image: `macs`, multiply-accumulates executed, on average over the images; `fvcore`, as
-        fvcore counts, norms included. `mac_ratio` and `fvcore_ratio`, over those of the plain
-        transformer. For each number of images at once `b<k>/per_second`, `b<k>/plain_per_second`,
-        their ratio `b<k>/speedup`, which `1 / mac_ratio` bounds, and, where fewer are executed,
-        `b<k>/eta`, the share of the saving that is saved as time. `latency_ms` and
-        `plain_latency_ms`, if one image at once is asked for. With a `precision` of its own,
-        `agreement`, the share of the images of which the model says the same class as in that of
-        its weights.
+        Per image: `macs`, multiply-accumulates executed, on average over the images, and `flops`, 2
+        for each; `fvcore`, as fvcore counts, norms included. `mac_ratio` and `fvcore_ratio`, over
+        those of the plain transformer. For each number of images at once `b<k>/per_second`,
+        `b<k>/plain_per_second`, their ratio `b<k>/speedup`, which `1 / mac_ratio` bounds, and,
+        where fewer are executed, `b<k>/eta`, the share of the saving that is saved as time.
+        `latency_ms` and `plain_latency_ms`, if one image at once is asked for. With a `precision`
+        of its own, `agreement`, the share of the images of which the model says the same class as
+        in that of its weights.
 
     Raises:
         LabctlError: there is no such split.
@@ -67,7 +67,7 @@ def inference_cost(config: InferenceCostConfig, context: MeasureContext) -> dict
     macs, fvcore = _counted(model, images, context.knobs)
     plain_macs, plain_fvcore = _counted(plain, images[:1], {})
     ratio = macs / plain_macs
-    numbers |= {"macs": macs, "mac_ratio": ratio}
+    numbers |= {"macs": macs, "flops": 2 * macs, "mac_ratio": ratio}
     numbers |= {"fvcore": fvcore, "fvcore_ratio": fvcore / plain_fvcore}
     made = _fused if config.compiled else _logits
     run, run_plain = made(model), made(plain)

@@ -195,6 +195,7 @@ def test_cost_counts_what_is_executed_and_its_ratios_agree(
     macs = cost.forward_macs(model.config, given.spec, {"mask": "hard"})
     plain = cost.forward_macs(context().model_config, given.spec, {})
     assert numbers["macs"] == macs and numbers["mac_ratio"] == pytest.approx(macs / plain)
+    assert numbers["flops"] == 2 * macs
     for size in (1, 8):
         own, other = numbers[f"b{size}/per_second"], numbers[f"b{size}/plain_per_second"]
         assert numbers[f"b{size}/speedup"] == pytest.approx(own / other)
