@@ -19,7 +19,8 @@ from labctl.recipe.budget import Match
 from labctl.recipe.recipe import Recipe
 from labctl.recipe.recipe import load as load_recipe
 from labctl.reports.number import text_of
-from labctl.store.run import Run, run_of
+from labctl.store.run import Run, all_runs, run_of
+from labctl.store.status import Status
 
 from .growing import joined
 from .looks import in_html, table_of
@@ -120,8 +121,21 @@ class Planned:
             folder = self.project.shown(run.folder)
             table.add_row(str(plan.work.seed), plan.key, str(run.status), folder)
         yield table
+        yield from self._asides()
         if rule := document.growing:
             yield f"  up to {rule.max} seeds, until {rule.until} ({rule.metric})"
+
+    def _asides(self) -> Iterator[str]:
+        """What `DONE` and `PENDING` do not say."""
+        pairs = list(zip(self.plans, self.runs, strict=True))
+        done = [(plan, run) for plan, run in pairs if run.status is Status.DONE]
+        if parts := dict.fromkeys(part.name for plan, run in done for part in run.unmeasured(plan)):
+            yield f"  trained, and to be measured: {', '.join(parts)}"
+        keys = {plan.key for plan, run in pairs if not run.is_begun}
+        if keys:
+            runs = (run for run in all_runs(self.project) if run.plan.key in keys)
+            if names := [run.plan.name for run in runs if run.status is Status.DONE]:
+                yield f"  the same work is done as {', '.join(names)}; as this it is trained again"
 
 
 def _schedules(found: Sequence[KnobSketch]) -> Table:

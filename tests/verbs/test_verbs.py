@@ -80,6 +80,19 @@ def test_what_comes_too_late_for_a_loaded_recipe_is_refused(lab: Any) -> None:
     assert repr(labctl.plan(recipe, project=lab.root)) == "<plan of tiny: 2 runs>"
 
 
+def test_a_plan_says_what_done_and_pending_do_not(lab: Any) -> None:
+    """That a trained run is to be measured, and that a renamed recipe's work is done."""
+    words = ("tiny", "seeds=[1]", "budget=2ep", "schedules.token_drop.end=2ep")
+    (run,) = lab.train_here(*words)
+    shown = labctl.plan(*words, project=lab.root)._repr_html_()
+    assert "to be measured" not in shown and "the same work" not in shown
+    shown = labctl.plan(*words, "measure={attention_maps: {}}", project=lab.root)._repr_html_()
+    assert "trained, and to be measured: attention_maps" in shown
+    (lab.root / "recipes" / "tiny.yaml").rename(lab.root / "recipes" / "small.yaml")
+    shown = labctl.plan("small", *words[1:], project=lab.root)._repr_html_()
+    assert f"the same work is done as {run.plan.name}" in shown and "trained again" in shown
+
+
 def test_a_plan_shows_what_the_command_prints(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(lab.root)  # folders are shown as seen from there
     html = labctl.plan("tiny", project=lab.root)._repr_html_()
