@@ -19,7 +19,7 @@ from labctl.registry.registry import Loaded, Registry
 from . import catalogue, course, fit
 from .budget import Budget, Match, nearest_steps
 from .check import Check
-from .document import Document
+from .document import DataBlock, Document
 from .schedule import Schedule
 from .selection import UNNAMED, Selected, Selection
 from .source import Node, Steps
@@ -65,8 +65,10 @@ class Recipe:
     presets: tuple[str, ...]
     point: Mapping[str, Any]
     """Fields that overrides gave other values, but for the seeds."""
+    data_label: str
+    """Name of the data set's card, and what the recipe sets of it: `npz path=mine.npz`."""
     claims_data: str
-    """The data set that claims are about if they name none: the recipe's own, presets aside."""
+    """The `data_label` that claims are about if they name none: presets and overrides aside."""
     claims_budget: str
     """The budget that claims are about: the recipe's own, presets and overrides aside."""
 
@@ -208,7 +210,8 @@ def _read(reading: _Reading, steps: int | None = None) -> Recipe:
         clock=clock,
         presets=whole.presets,
         point=whole.point,
-        claims_data=_data_name(whole.plain) or document.data.name,
+        data_label=_data_label(whole.tree),
+        claims_data=_data_label(whole.plain) or _data_label(whole.tree),
         claims_budget=_budget(whole.plain) or str(document.budget),
     )
 
@@ -248,11 +251,14 @@ def _budget(tree: Node) -> str:
         return ""
 
 
-def _data_name(tree: Node) -> str:
-    """The data set that a tree names; empty if none."""
+def _data_label(tree: Node) -> str:
+    """The data set that a tree names, and what it sets of its card; empty if none."""
     data = tree.get("data")
     name = data.get("name") if data else None
-    return str(name.value) if name else ""
+    if data is None or name is None:
+        return ""
+    own = sorted(data.children.keys() - DataBlock.model_fields.keys())
+    return " ".join([str(name.value), *(f"{key}={data.children[key].plain()}" for key in own)])
 
 
 def _document(check: Check) -> Document:

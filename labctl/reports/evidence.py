@@ -149,6 +149,12 @@ def subject(claim: Sourced, recipe: Recipe) -> tuple[str, str]:
     return claim.data or recipe.claims_data, recipe.claims_budget
 
 
+def is_about(claim: Sourced, recipe: Recipe) -> bool:
+    """Whether the claim is about the recipe with its preset and overrides."""
+    data = recipe.document.data.name if claim.data else recipe.data_label
+    return subject(claim, recipe) == (data, str(recipe.document.budget))
+
+
 def of_row(row: Row, counterpart: Callable[[Row, str], Row]) -> list[Evidence]:
     """What there is for and against each claim of the row's recipe; `counterpart` finds the row of
     another recipe that a row is compared with.
@@ -180,7 +186,7 @@ def evidence(name: str, claim: AnyClaim, row: Row, other: Others) -> Evidence:
         name, source=claim.source, is_known_refuted=claim.known == "refuted",
         claimed=claimed(claim), is_reference=isinstance(claim, ReferenceClaim),
     )  # fmt: skip
-    if subject(claim, row.recipe) != (row.data, str(row.recipe.document.budget)):
+    if not is_about(claim, row.recipe):
         about = " for ".join(subject(claim, row.recipe))
         return replace(found, is_elsewhere=True, reason=f"the claim is about {about}")
     if not row.results and not isinstance(claim, ReferenceClaim | OrderingClaim):

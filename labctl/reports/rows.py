@@ -57,7 +57,8 @@ class Row:
 
     @property
     def data(self) -> str:
-        return self.recipe.document.data.name
+        """What the data call themselves, such as the name of a file of one's own."""
+        return self.recipe.spec.name
 
     @property
     def groups(self) -> frozenset[str]:

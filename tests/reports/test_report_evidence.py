@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import nan
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from labctl.plans.plan import Part
 from labctl.reports.comparison import other_data
-from labctl.reports.evidence import of_row
+from labctl.reports.evidence import is_about, of_row
 from labctl.reports.result import result_of
-from labctl.reports.rows import Rows
+from labctl.reports.rows import Row, Rows
 from labctl.reports.verdicts import Verdict, Word, judge, remark
 from labctl.store.journal import JournalWriter
 from labctl.store.run import run_of
@@ -317,6 +319,32 @@ def test_other_content_of_own_data_is_other_data(lab: Any, claimed: Any) -> None
     assert other_data(ctd, stranger) == "trained on digits uci1998, base on e2ee"
     (found,) = claimed("{difference: test/acc, to: base, at_least: -1}")
     assert found.word is not Word.ELSEWHERE
+
+
+def test_claims_are_not_about_another_file(lab: Any, tmp_path: Path) -> None:
+    for name in ("folk", "jazz"):
+        np.savez(
+            tmp_path / f"{name}.npz",
+            train_images=np.zeros((96, 8, 8), np.uint8),
+            train_labels=np.arange(96) % 2,
+            test_images=np.zeros((8, 8, 8), np.uint8),
+            test_labels=np.arange(8) % 2,
+        )
+    folk, jazz = (
+        f"{{name: npz, path: {tmp_path / name}.npz, classes: 2}}" for name in ("folk", "jazz")
+    )
+    claims = "claims: {it: {value: test/acc, at_least: 5, source: x}}"
+    lab.recipe("ctd", claims, data=folk, presets=f"{{other: {{data: {jazz}}}}}")
+    for preset, overrides, is_its_own, name in (
+        (None, (), True, "folk"),
+        (None, (f"data.path={tmp_path / 'folk'}.npz",), True, "folk"),
+        (None, ("data.val=8",), True, "folk"),
+        (None, (f"data.path={tmp_path / 'jazz'}.npz",), False, "jazz"),
+        ("other", (), False, "jazz"),
+    ):
+        recipe = lab.loaded("ctd", preset, *overrides)
+        assert is_about(recipe.document.claims["it"], recipe) is is_its_own
+        assert Row(recipe, {}, {}).data == name
 
 
 def _of_version(result: Any, version: str) -> Any:
