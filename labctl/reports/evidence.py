@@ -41,6 +41,7 @@ from .obstacles import (
     Others,
     caveat,
     is_lacking,
+    is_misnamed,
     no_result,
     not_finite,
     nothing,
@@ -114,6 +115,8 @@ class Evidence:
     """There is no result to judge it by."""
     is_unmeasured: bool = False
     """There is no value of a metric that it is about."""
+    is_misnamed: bool = False
+    """It names a metric that its measurement, which was taken, does not find."""
     short: str = ""
     """Figures for the cell of a table."""
 
@@ -232,7 +235,7 @@ def _reference(found: Evidence, claim: ReferenceClaim, row: Row) -> Evidence:
         reason = nothing(row, metric)
         return replace(
             found, figure="no result here yet", reason=reason, short=f" {claim.value:g}",
-            is_lacking=is_lacking(row), is_unmeasured=True,
+            is_lacking=is_lacking(row), is_unmeasured=True, is_misnamed=is_misnamed(row, metric),
         )  # fmt: skip
     known = summary(ours)
     in_points = difference_unit(metric) == " points"
@@ -360,7 +363,10 @@ def _unusable(found: Evidence, metric: str, *rows: Row) -> Evidence | None:
     for row in rows:
         if not values(row, metric):
             why, lacks_all = nothing(row, metric), is_lacking(row)
-            return replace(found, reason=why, is_lacking=lacks_all, is_unmeasured=True)
+            return replace(
+                found, reason=why, is_lacking=lacks_all, is_unmeasured=True,
+                is_misnamed=is_misnamed(row, metric),
+            )  # fmt: skip
     if settings := measured_unlike(metric, *rows):
         return replace(found, figure=f"not comparable: {settings}")
     if metric not in CLOCKED:

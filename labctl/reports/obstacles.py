@@ -75,6 +75,17 @@ def nothing(row: Row, metric: str) -> str:
     return f"no {metric} was recorded of {row.recipe.label}{hint}"
 
 
+def is_misnamed(row: Row, metric: str) -> bool:
+    """Whether a measurement was taken that finds no such metric. What was published before the
+    recipe changed may have been taken by code that did not find it yet."""
+    if row.edition or not row.results or metric in DERIVED:
+        return False
+    known = {name for result in row.results.values() for name in result.metrics}
+    splits = {*row.recipe.spec.sizes, "train", "val"}
+    is_measured = metric.partition("/")[0] not in splits and absent(metric, known) is None
+    return is_measured and metric not in known
+
+
 def lacks(row: Row, of: str) -> str:
     """Why a row has nothing of a split or a measurement."""
     if of in row.recipe.document.measure:

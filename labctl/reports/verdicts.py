@@ -74,9 +74,11 @@ class Verdict:
 
     @property
     def is_surprise(self) -> bool:
-        """Whether it is decided, and otherwise than expected."""
+        """Whether it is decided otherwise than expected, or never can be: no such metric exists."""
         decided = (Word.REPRODUCED, Word.REFUTED, Word.SUSPECT)
-        return self.word in decided and self.word is not self.expected
+        return self.evidence.is_misnamed or (
+            self.word in decided and self.word is not self.expected
+        )
 
     @property
     def is_open(self) -> bool:

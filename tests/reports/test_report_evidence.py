@@ -286,6 +286,21 @@ def test_a_measurement_that_was_not_taken_is_named_without_all_that_there_is(
     assert "there are" not in found.detail
 
 
+def test_a_metric_that_its_measurement_does_not_find_is_not_as_expected(
+    lab: Any, claimed: Any
+) -> None:
+    train(lab, ctd=BASE, base=BASE)
+    for seed in range(3):
+        _measured(lab, "ctd", seed, 360)
+    found = claimed(
+        "{value: robustness/generated/ac, at_least: 0}",
+        "{value: robustness/generated/acc, at_least: 0}",
+    )
+    assert [one.word for one in found] == [Word.UNRESOLVED, Word.REPRODUCED]
+    assert [one.is_surprise for one in found] == [True, False]
+    assert "did you mean 'robustness/generated/acc'?" in found[0].detail
+
+
 def test_a_claim_without_any_result_has_none(lab: Any, claimed: Any) -> None:
     train(lab, ctd=[60.0, 61.0, 62.0])
     (found,) = claimed("{difference: test/acc, to: base, at_least: 0}")
