@@ -40,7 +40,11 @@ def incomparable(row: Row, other: Row) -> str | None:
 def crowded(rows: Iterable[Row]) -> str:
     """How many workers shared the device while steps of the rows were timed; empty if none did."""
     most = max((c.workers for row in rows for c in row.conditions), default=1)
-    return f"timed while {most} workers shared the device; --jobs 1 has one" if most > 1 else ""
+    return (
+        f"timed while {most} workers shared the device; --jobs 1 times each alone"
+        if most > 1
+        else ""
+    )
 
 
 def other_data(row: Row, other: Row) -> str:

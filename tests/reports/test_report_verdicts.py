@@ -238,7 +238,7 @@ class TestSpeed:
         for seed, ratio in enumerate([1.18, 1.20, 1.22]):
             lab.run("base", seed, rate=RATE, flops=1e9, facts=beside)
             lab.run("ctd", seed, rate=RATE / ratio, flops=8e8, facts=beside)
-        crowded = "timed while 2 workers shared the device; --jobs 1 has one"
+        crowded = "timed while 2 workers shared the device; --jobs 1 times each alone"
         assert crowded in verdict(lab)["detail"]
         assert any(text.endswith(crowded) for text in lab.report().remarks)
 
