@@ -115,7 +115,7 @@ def test_a_search_some_of_whose_runs_were_given_up_is_answered(lab: Any) -> None
     (run, _) = lab.runs("tiny")
     run.create(lab.jobs("tiny")[0].plan, {})
     outcomes = Outcomes((Outcome(run, Status.STOPPED),), frozenset({Status.DONE, Status.STOPPED}))
-    found = Sought(Findings(3, {"given up": 1}, (), {}, ""), outcomes)
+    found = Sought(Findings(3, {"given up": 1}), outcomes)
     assert found.require() is found
     assert repr(found) == "no trial has given a value yet\n1 of 3 trials: 1 given up"
     assert found.plain()["wanted"] == 3 and "1 given up" in found._repr_html_()
@@ -124,7 +124,7 @@ def test_a_search_some_of_whose_runs_were_given_up_is_answered(lab: Any) -> None
 def test_a_search_all_of_whose_trials_failed_has_answered_nothing() -> None:
     failures = {0: "depth should be a whole number, not 1.9"}
     with pytest.raises(RunError, match="every trial of the search has failed"):
-        Sought(Findings(3, {"failed": 3}, (), failures, ""), Outcomes(())).require()
+        Sought(Findings(3, {"failed": 3}, failures=failures), Outcomes(())).require()
     assert Sought(
-        Findings(3, {"failed": 2, "complete": 1}, (), failures, ""), Outcomes(())
+        Findings(3, {"failed": 2, "complete": 1}, failures=failures), Outcomes(())
     ).require()
