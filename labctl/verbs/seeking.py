@@ -297,18 +297,34 @@ def _searched(asked: Asked) -> SearchConfig:
 
 
 def _listed(trials: Sequence[SearchTrial]) -> list[RenderableType]:
-    """A table of the first trials, and how many there are besides."""
+    """A table of the first trials, their values to four digits, and how many there are besides."""
     fields = list(dict.fromkeys(field for trial in trials for field in trial.point))
     metrics = list(dict.fromkeys(metric for trial in trials for metric in trial.values))
-    table = table_of("trial", *fields, *metrics, "seeds", "state")
+    headings = (_brief(field, fields) for field in fields)
+    table = table_of("trial", *headings, *metrics, "seeds", "state", is_tight=True)
     for trial in trials[:SHOWN]:
         values = (trial.values.get(metric) for metric in metrics)
         table.add_row(
             str(trial.number),
-            *(trial.point.get(field, "") for field in fields),
-            *("" if value is None else f"{value:.6g}" for value in values),
+            *(_rounded(trial.point.get(field, "")) for field in fields),
+            *("" if value is None else f"{value:.4g}" for value in values),
             str(len(trial.runs) or ""),
             trial.state,
         )
     rest = len(trials) - SHOWN
     return [table, Text(f"and {rest} more: --json")] if rest > 0 else [table]
+
+
+def _brief(field: str, fields: Sequence[str]) -> str:
+    """The end of a field's name that no other has."""
+    parts = field.split(".")
+    ends = (".".join(parts[place:]) for place in range(len(parts) - 1, 0, -1))
+    return next((e for e in ends if sum(f".{one}".endswith(f".{e}") for one in fields) == 1), field)
+
+
+def _rounded(text: str) -> str:
+    """A number to four digits, and any other value as it is."""
+    try:
+        return f"{float(text):.4g}"
+    except ValueError:
+        return text

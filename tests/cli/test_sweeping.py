@@ -186,6 +186,7 @@ def test_a_search_goes_to_its_number_of_trials(swept: Any) -> None:
     words = [line.split() for line in output.splitlines()]
     listed = [line[0] for line in words if line[-1:] == ["complete"] and line[0].isdecimal()]
     assert listed[1:] == [str(trial.number) for trial in found.trials], output
+    assert ["trial", "peak", "val/acc", "seeds", "state"] in words
     code, output = swept.labctl("sweep", "peak", "--search", "--dry-run", "--json")
     told = json.loads(output)["trials"]
     assert [trial["values"]["val/acc"] for trial in told] == accuracies

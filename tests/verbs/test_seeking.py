@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import labctl
 from labctl.errors import PartialError, RunError, UsageError
@@ -13,7 +15,7 @@ from labctl.execute.job import Outcome, outcome_of
 from labctl.store.atomic import write_json
 from labctl.store.run import Run, run_of
 from labctl.store.status import Status
-from labctl.sweeps.findings import Findings
+from labctl.sweeps.findings import Findings, SearchTrial
 from labctl.verbs import seeking
 from labctl.verbs.outcomes import Outcomes
 from labctl.verbs.seeking import Sought
@@ -128,3 +130,16 @@ def test_a_search_all_of_whose_trials_failed_has_answered_nothing() -> None:
     assert Sought(
         Findings(3, {"failed": 2, "complete": 1}, failures=failures), Outcomes(())
     ).require()
+
+
+def test_trials_are_listed_under_names_that_only_they_have() -> None:
+    point = {"schedules.lr.peak": "0.0012345678", "schedules.beta.peak": "2", "model.kind": '"a"'}
+    trial = SearchTrial(7, "complete", point, {"val/acc": 0.912345}, ("r",), ("f",), ("k",))
+    found = Sought(Findings(1, {"complete": 1}, (trial,), (trial,)), Outcomes(()))
+    printed = StringIO()
+    Console(file=printed, width=120).print(found)
+    lines = [line.split() for line in printed.getvalue().splitlines()]
+    assert ["trial", "lr.peak", "beta.peak", "kind", "val/acc", "seeds", "state"] in lines
+    assert ["7", "0.001235", "2", '"a"', "0.9123", "1", "complete"] in lines
+    many = Sought(Findings(30, {"complete": 30}, (), (trial,) * 30), Outcomes(()))
+    assert "and 10 more: --json" in many._repr_html_()
