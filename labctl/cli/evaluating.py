@@ -58,6 +58,7 @@ def evaluate(
     """
     from rich.console import Console
 
+    from labctl.data.corruptions.names import PUBLISHED
     from labctl.execute.later import jobs as jobs_of
     from labctl.execute.later import replaced
     from labctl.measure.corrupted import read_corrupted
@@ -75,6 +76,7 @@ def evaluate(
             hint=f"--suite {runs[0].plan.work.data.name}-c, or leave it out",
         )
     if official:
+        fitting = [run for run in fitting if run.plan.work.data.name in PUBLISHED] or fitting
         _require_files(project, fitting)
     measured = "official_robustness" if official else "robustness"
     asked = [] if images is None else [f"images={images}"]
