@@ -16,7 +16,8 @@ def files_missing(data: str, places: Places) -> EnvironmentProblem | None:
     if data not in PUBLISHED:
         return EnvironmentProblem(
             f"nobody has published corrupted files of {data}",
-            hint=f"source: generated; there are files of {', '.join(PUBLISHED)}",
+            hint="labctl eval without --official makes its own; there are files of "
+            + ", ".join(PUBLISHED),
         )
     if places.find(PUBLISHED[data]) is not None:
         return None
