@@ -68,11 +68,15 @@ def nothing(row: Row, metric: str) -> str:
     """Why a row has no value of a metric."""
     if not row.results:
         return no_result(row)
-    known = {name for result in row.results.values() for name in result.metrics}
+    known = _recorded(row)
     if metric not in DERIVED and (of := absent(metric, known)) is not None:
         return lacks(row, of)
     hint = "" if metric in DERIVED else f"; {did_you_mean(metric, known)}"
     return f"no {metric} was recorded of {row.recipe.label}{hint}"
+
+
+def _recorded(row: Row) -> set[str]:
+    return {name for result in row.results.values() for name in result.metrics}
 
 
 def is_misnamed(row: Row, metric: str) -> bool:
@@ -80,7 +84,7 @@ def is_misnamed(row: Row, metric: str) -> bool:
     recipe changed may have been taken by code that did not find it yet."""
     if row.edition or not row.results or metric in DERIVED:
         return False
-    known = {name for result in row.results.values() for name in result.metrics}
+    known = _recorded(row)
     splits = {*row.recipe.spec.sizes, "train", "val"}
     is_measured = metric.partition("/")[0] not in splits and absent(metric, known) is None
     return is_measured and metric not in known

@@ -117,17 +117,17 @@ class Planned:
         if phases[0][2]:
             yield _phases(phases, work.steps_per_epoch)
         table = table_of("seed", "key", "status", "folder")
-        for plan, run in zip(self.plans, self.runs, strict=True):
+        pairs = list(zip(self.plans, self.runs, strict=True))
+        for plan, run in pairs:
             folder = self.project.shown(run.folder)
             table.add_row(str(plan.work.seed), plan.key, str(run.status), folder)
         yield table
-        yield from self._asides()
+        yield from self._asides(pairs)
         if rule := document.growing:
             yield f"  up to {rule.max} seeds, until {rule.until} ({rule.metric})"
 
-    def _asides(self) -> Iterator[str]:
+    def _asides(self, pairs: Sequence[tuple[Plan, Run]]) -> Iterator[str]:
         """What `DONE` and `PENDING` do not say."""
-        pairs = list(zip(self.plans, self.runs, strict=True))
         done = [(plan, run) for plan, run in pairs if run.status is Status.DONE]
         if parts := dict.fromkeys(part.name for plan, run in done for part in run.unmeasured(plan)):
             yield f"  trained, and to be measured: {', '.join(parts)}"
