@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +67,20 @@ class Workbench:
     """Whether data may be others than runs were planned with: whoever asks says so himself."""
     live: list[Attempt] = field(default_factory=list)
     """Attempts in training, and the one that begins."""
+    codes: dict[Hashable, Registry] = field(default_factory=dict)
+    """Plugins that were stored with runs, by their files."""
+
+    def plugins_of(self, run: Run) -> Registry:
+        """What a run's plugins come from: runs that stored the same files have the same modules, so
+        that what was compiled for one of them fits all."""
+        if self.registry is not None:
+            return self.registry
+        files = frozenset(
+            (path.relative_to(run.source_path), path.read_bytes())
+            for path in run.source_path.rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        )
+        return self.codes.setdefault(files, Registry(run.source_path, is_quiet=True))
 
     def join(self, run: Run) -> Attempt:
         """Begin an attempt at a run that nobody else has.
@@ -106,7 +120,7 @@ class Attempt:
 
     def __init__(self, run: Run, bench: Workbench) -> None:
         self.run, self.bench, self.stop = run, bench, bench.stop
-        self.registry = bench.registry or Registry(run.source_path, is_quiet=True)
+        self.registry = bench.plugins_of(run)
         self.lock = FileLock(run.lock_path)
         self.was_squeezed = False
         """Whether it ended for want of memory that others had: nothing is said of the run then."""

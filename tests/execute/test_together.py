@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from torch._dynamo.utils import counters
 
 from labctl.execute import attempt as attempts
+from labctl.execute.attempt import Workbench
 from labctl.execute.display import Lines
 from labctl.execute.inline import carry_out_inline
 from labctl.execute.options import Options
@@ -55,17 +58,16 @@ def prepared(lab: Any, *overrides: str) -> list[Run]:
 
 @pytest.mark.gpu
 @pytest.mark.usefixtures("deterministic")
-@pytest.mark.parametrize("engine", ["graphed", "eager"])
+@pytest.mark.parametrize("how", ["graphed", "eager", "compiled"])
 def test_seeds_together_on_a_gpu_are_the_seeds_alone(
-    make_lab: Callable[[str], Any], engine: str
+    make_lab: Callable[[str], Any], how: str
 ) -> None:
     """Dropout, augmentation, an average and a structural schedule; each on a stream of its own."""
     found = {}
     for number in (1, 4):
-        lab = make_lab(f"{engine}-{number}")
-        options = (
-            "runtime.device=cuda", f"runtime.engine={engine}", "seeds=4", "model.dropout=0.1",
-        )  # fmt: skip
+        lab = make_lab(f"{how}-{number}")
+        engine = "numerics.compiled=true" if how == "compiled" else f"runtime.engine={how}"
+        options = ("runtime.device=cuda", engine, "seeds=4", "model.dropout=0.1")
         carry_out_inline(lab.project, lab.registry, lab.jobs("tiny", *options), number)
         found[number] = lab.runs("tiny", *options)
     assert [run.journal.attempts for run in found[4]] == [1] * 4
@@ -167,8 +169,33 @@ def test_what_has_ended_gives_its_memory_back_before_the_next_begins(
 def test_each_measures_by_its_own_code(make_lab: Callable[[str], Any]) -> None:
     """Plugins import what they measure with when they measure; the other's has the same name."""
     runs = prepared(make_lab("lab"), "seeds=2", *SHORT, "measure.attention_maps.images=8")
+    with next(runs[1].source_path.rglob("maps.py")).open("a") as code:
+        code.write("\nANOTHER = True\n")
     work(runs, (), Stop())
     assert [(run.status, run.end["message"]) for run in runs if run.end] == [(Status.DONE, "")] * 2
+
+
+def test_runs_have_the_modules_of_those_that_stored_the_same_code_and_of_no_other(
+    make_lab: Callable[[str], Any],
+) -> None:
+    one, alike, another = prepared(make_lab("lab"), "seeds=3")
+    with next(another.source_path.rglob("model.py")).open("a") as code:
+        code.write("\nANOTHER = True\n")
+    bench = Workbench((), Stop(), None, {})
+    plugins = [bench.plugins_of(run) for run in (one, alike, another)]
+    cards = [each.load("ctd_vit").cards for each in plugins]
+    assert cards[0] == cards[1]
+    assert not {id(card) for card in cards[0]} & {id(card) for card in cards[2]}
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_what_was_compiled_for_one_seed_fits_the_others(make_lab: Callable[[str], Any]) -> None:
+    torch.compiler.reset()
+    counters.clear()
+    runs = prepared(make_lab("lab"), "seeds=3", *SHORT, "numerics.compiled=true")
+    work(runs, (), Stop())
+    assert [run.status for run in runs] == [Status.DONE] * 3
+    assert counters["stats"]["unique_graphs"] == 1
 
 
 def test_a_waiting_run_whose_folder_is_gone_costs_the_others_nothing(
