@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from labctl.errors import did_you_mean
 from labctl.recipe.derived import DERIVED
 from labctl.recipe.seeds import listed_seeds
 
@@ -22,7 +21,7 @@ from .comparison import (
 )
 from .evidence import subject
 from .grid import Cell, Heading
-from .obstacles import lacks
+from .obstacles import lacks, meant
 from .quantity import absent, axis_label, value_at
 from .rows import UNSTABLE, Row
 from .statistics import Summary, paired, summary
@@ -294,7 +293,7 @@ def _seeds(row: Row, quantity: str, digits: int, scale: float = 1.0, unit: str =
     if quantity not in DERIVED and not any(quantity in r.metrics for r in row.results.values()):
         known = {name for result in row.results.values() for name in result.metrics}
         if (of := absent(quantity, known)) is None:
-            why += f"; {did_you_mean(quantity, known)}"
+            why += f"; {meant(quantity, known)}"
         elif row.results:
             return _nothing(row, (lacks(row, of),))
     return _over_seeds(row, quantity, values(row, quantity), digits, scale, unit, why)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from labctl.errors import did_you_mean
 from labctl.recipe.claim import AnyClaim, OrderingClaim
@@ -71,8 +71,14 @@ def nothing(row: Row, metric: str) -> str:
     known = _recorded(row)
     if metric not in DERIVED and (of := absent(metric, known)) is not None:
         return lacks(row, of)
-    hint = "" if metric in DERIVED else f"; {did_you_mean(metric, known)}"
+    hint = "" if metric in DERIVED else f"; {meant(metric, known)}"
     return f"no {metric} was recorded of {row.recipe.label}{hint}"
+
+
+def meant(metric: str, known: Iterable[str]) -> str:
+    """Which metrics of the same measurement or split there are: a run may have hundreds."""
+    of = metric.partition("/")[0]
+    return did_you_mean(metric, [name for name in known if name.partition("/")[0] == of])
 
 
 def _recorded(row: Row) -> set[str]:

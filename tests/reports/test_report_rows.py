@@ -182,6 +182,7 @@ def test_a_metric_that_nobody_recorded_is_named_with_a_near_one(lab: Any) -> Non
     assert cell.text == "-"
     assert cell.notes[0].startswith("base: no test/ac was recorded; did you mean 'test/acc'?")
     assert cell.notes[0].endswith("(seed 0)")
+    assert "test/loss" in cell.notes[0] and "train/" not in cell.notes[0]
 
 
 def test_a_metric_that_one_seed_lacks_is_counted(lab: Any) -> None:
