@@ -21,7 +21,7 @@ from .comparison import (
 )
 from .evidence import subject
 from .grid import Cell, Heading
-from .obstacles import lacks, meant
+from .obstacles import lacks, meant, recorded
 from .quantity import absent, axis_label, value_at
 from .rows import UNSTABLE, Row
 from .statistics import Summary, paired, summary
@@ -290,8 +290,8 @@ def _metric(column: MetricColumn, row: Row) -> Cell:
 def _seeds(row: Row, quantity: str, digits: int, scale: float = 1.0, unit: str = "") -> Cell:
     """Mean and spread of a quantity over the row's seeds."""
     why = f"no {quantity} was recorded"
-    if quantity not in DERIVED and not any(quantity in r.metrics for r in row.results.values()):
-        known = {name for result in row.results.values() for name in result.metrics}
+    known = recorded(row)
+    if quantity not in DERIVED and quantity not in known:
         if (of := absent(quantity, known)) is None:
             why += f"; {meant(quantity, known)}"
         elif row.results:

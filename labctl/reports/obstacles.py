@@ -68,7 +68,7 @@ def nothing(row: Row, metric: str) -> str:
     """Why a row has no value of a metric."""
     if not row.results:
         return no_result(row)
-    known = _recorded(row)
+    known = recorded(row)
     if metric not in DERIVED and (of := absent(metric, known)) is not None:
         return lacks(row, of)
     hint = "" if metric in DERIVED else f"; {meant(metric, known)}"
@@ -81,7 +81,8 @@ def meant(metric: str, known: Iterable[str]) -> str:
     return did_you_mean(metric, [name for name in known if name.partition("/")[0] == of])
 
 
-def _recorded(row: Row) -> set[str]:
+def recorded(row: Row) -> set[str]:
+    """The metrics that any seed of a row has."""
     return {name for result in row.results.values() for name in result.metrics}
 
 
@@ -90,7 +91,7 @@ def is_misnamed(row: Row, metric: str) -> bool:
     recipe changed may have been taken by code that did not find it yet."""
     if row.edition or not row.results or metric in DERIVED:
         return False
-    known = _recorded(row)
+    known = recorded(row)
     splits = {*row.recipe.spec.sizes, "train", "val"}
     is_measured = metric.partition("/")[0] not in splits and absent(metric, known) is None
     return is_measured and metric not in known
